@@ -1,0 +1,1 @@
+"""DuckDB and files: what Dagster's assets read and write."""

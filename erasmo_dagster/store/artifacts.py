@@ -1,0 +1,38 @@
+"""Where a version's files are: the source snapshot, the fitted state and the adapter."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from erasmo_dagster.settings import Project, check_name
+
+
+def version_dir(project: Project, dataset: str, version: int) -> Path:
+    """Folder of one version's files."""
+    return project.artifacts / check_name(dataset) / str(int(version))
+
+
+def snapshot_path(project: Project, dataset: str, version: int) -> Path:
+    """Parquet file of the source rows that the version was made from."""
+    return version_dir(project, dataset, version) / "source.parquet"
+
+
+def state_dir(project: Project, dataset: str, version: int) -> Path:
+    """Folder of what was fitted from the data (``FittedState``)."""
+    return version_dir(project, dataset, version) / "state"
+
+
+def adapter_dir(project: Project, dataset: str, version: int) -> Path:
+    """Folder of the fine-tuned weights."""
+    return version_dir(project, dataset, version) / "adapter"
+
+
+def checkpoint_dir(project: Project, dataset: str, inputs_hash: str) -> Path:
+    """Folder of an unfinished training; a later run with the same inputs goes on from it."""
+    return project.artifacts / check_name(dataset) / "training" / inputs_hash
+
+
+def delete_version_files(project: Project, dataset: str, version: int) -> None:
+    """Delete one version's files."""
+    shutil.rmtree(version_dir(project, dataset, version), ignore_errors=True)

@@ -1,0 +1,247 @@
+"""The private DuckDB file that holds every version of every dataset.
+
+One process at a time writes it, behind a file lock, one short transaction each; nobody holds the lock while a
+model runs. Every row carries (dataset, version). A run writes one new version of its dataset and never touches
+another one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import polars as pl
+from filelock import FileLock, Timeout
+
+from erasmo_dagster.errors import ErasmoError, explain_full_disk
+
+SCHEMA_VERSION = 1
+
+_SCHEMA = """
+CREATE TABLE meta (schema_version INTEGER NOT NULL);
+CREATE TABLE versions (
+    dataset VARCHAR, version INTEGER, run_id VARCHAR NOT NULL, created_at TIMESTAMP NOT NULL,
+    PRIMARY KEY (dataset, version)
+);
+CREATE TABLE stage_outputs (
+    dataset VARCHAR, version INTEGER, stage VARCHAR, output_version INTEGER NOT NULL,
+    inputs_hash VARCHAR NOT NULL, details JSON NOT NULL, finished_at TIMESTAMP NOT NULL,
+    PRIMARY KEY (dataset, version, stage)
+);
+CREATE TABLE corpus (
+    dataset VARCHAR NOT NULL, version INTEGER NOT NULL, entity_key VARCHAR NOT NULL,
+    text_hash VARCHAR NOT NULL, clauses VARCHAR[] NOT NULL
+);
+CREATE VIEW corpus_text AS
+    SELECT dataset, version, entity_key, text_hash, array_to_string(clauses, ', ') AS text FROM corpus;
+CREATE TABLE segments (
+    dataset VARCHAR NOT NULL, version INTEGER NOT NULL, entity_key VARCHAR NOT NULL,
+    segment_id INTEGER NOT NULL, segment_name VARCHAR NOT NULL, confidence FLOAT NOT NULL,
+    assigned_at TIMESTAMP NOT NULL
+);
+CREATE TABLE segment_metrics (
+    dataset VARCHAR NOT NULL, version INTEGER NOT NULL, metric VARCHAR NOT NULL, value DOUBLE,
+    description VARCHAR NOT NULL
+);
+CREATE TABLE published_versions (
+    dataset VARCHAR PRIMARY KEY, version INTEGER NOT NULL, published_at TIMESTAMP NOT NULL
+);
+CREATE TABLE publish_log (
+    publish_id INTEGER PRIMARY KEY, dataset VARCHAR NOT NULL, version INTEGER NOT NULL, run_id VARCHAR NOT NULL,
+    fingerprint VARCHAR NOT NULL, rows BIGINT NOT NULL, segments INTEGER NOT NULL, published_at TIMESTAMP NOT NULL,
+    reason VARCHAR NOT NULL
+);
+"""
+
+
+@contextmanager
+def open_warehouse(
+    path: Path, *, lock_timeout: float = 120.0, transaction: bool = True
+) -> Iterator[duckdb.DuckDBPyConnection]:
+    """The warehouse, locked for this process, as one transaction: committed at the end, rolled back on any error.
+
+    Every reader goes through here too, since DuckDB lets no second process open a file that one process writes.
+    Raises ErasmoError when the lock is not free in ``lock_timeout`` seconds, or the file is not a warehouse of ours.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(path, lock_timeout), explain_full_disk(path.parent):
+        con = _connect(path, deadline=time.monotonic() + lock_timeout)
+        try:
+            _migrate(con, path)
+            if not transaction:
+                yield con
+                return
+            con.begin()
+            try:
+                yield con
+            except BaseException:
+                con.rollback()
+                raise
+            con.commit()
+        finally:
+            con.close()
+
+
+@contextmanager
+def _locked(path: Path, timeout: float) -> Iterator[None]:
+    lock = FileLock(path.with_suffix(".lock"), timeout=timeout)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise ErasmoError(
+            f"Got no access to {path} in {timeout:g} s: another process is writing it",
+            fix="wait for the other run to end, or raise lock_timeout in erasmo.yaml",
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _connect(path: Path, deadline: float) -> duckdb.DuckDBPyConnection:
+    while True:
+        try:
+            return duckdb.connect(
+                path, config={"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
+            )
+        except duckdb.IOException as error:
+            # Somebody else, a shell for instance, has the file open without our lock.
+            if "lock" not in str(error).lower():
+                raise ErasmoError(f"Got an error opening {path}: {str(error).splitlines()[0]}") from error
+            if time.monotonic() > deadline:
+                raise ErasmoError(
+                    f"Got {path} locked by another program",
+                    expected="no other program on the private warehouse",
+                    fix="close it, and read the published file instead",
+                ) from error
+            time.sleep(0.1)
+
+
+def _migrate(con: duckdb.DuckDBPyConnection, path: Path) -> None:
+    tables = {name for (name,) in con.execute("SELECT table_name FROM duckdb_tables()").fetchall()}
+    if not tables:
+        con.begin()
+        con.execute(_SCHEMA)
+        con.execute("INSERT INTO meta VALUES (?)", [SCHEMA_VERSION])
+        con.commit()
+        return
+    found = con.execute("SELECT schema_version FROM meta").fetchone() if "meta" in tables else None
+    if found is None or found[0] != SCHEMA_VERSION:
+        raise ErasmoError(
+            f"Got a warehouse of schema version {found[0] if found else 'unknown'} in {path}",
+            expected=f"version {SCHEMA_VERSION}",
+            fix="use the release of erasmo-dagster that wrote it, or another ERASMO_HOME",
+        )
+
+
+def now(con: duckdb.DuckDBPyConnection) -> Any:
+    """This moment in UTC, without a zone."""
+    return one_row(con.execute("SELECT epoch_ms(epoch_ms(get_current_timestamp()))"))[0]
+
+
+def write_corpus(con: duckdb.DuckDBPyConnection, dataset: str, version: int, corpus: pl.DataFrame) -> None:
+    """Replace a version's corpus: columns entity_key, text_hash, clauses."""
+    _replace(con, "corpus", dataset, version, corpus)
+
+
+def read_corpus(con: duckdb.DuckDBPyConnection, dataset: str, version: int) -> pl.DataFrame:
+    """A version's corpus by entity_key: columns entity_key, text_hash, clauses."""
+    return _frame(
+        con,
+        "SELECT entity_key, text_hash, clauses FROM corpus WHERE dataset = ? AND version = ? ORDER BY entity_key",
+        [dataset, version],
+    )
+
+
+def write_embeddings(
+    con: duckdb.DuckDBPyConnection, dataset: str, version: int, keys: pl.DataFrame, vectors: np.ndarray
+) -> str:
+    """Replace a version's vectors (float32 [n, d], rows as in ``keys``: entity_key, text_hash); the table's name."""
+    width = vectors.shape[1]
+    table = f"embeddings_{width}"
+    con.execute(
+        f"CREATE TABLE IF NOT EXISTS {table} (dataset VARCHAR NOT NULL, version INTEGER NOT NULL,"
+        f" entity_key VARCHAR NOT NULL, text_hash VARCHAR NOT NULL, vector FLOAT[{width}] NOT NULL)"
+    )
+    column = pl.Series("vector", np.ascontiguousarray(vectors, dtype=np.float32), dtype=pl.Array(pl.Float32, width))
+    # A rerun with another model may have left this version's vectors in the table of another dimension.
+    for other in _embedding_tables(con):
+        con.execute(f"DELETE FROM {other} WHERE dataset = ? AND version = ?", [dataset, version])
+    _replace(con, table, dataset, version, keys.select("entity_key", "text_hash").with_columns(column))
+    return table
+
+
+def read_embeddings(
+    con: duckdb.DuckDBPyConnection, dataset: str, version: int, width: int
+) -> tuple[pl.Series, np.ndarray]:
+    """A version's entity keys and vectors (float32 [n, d]), by entity_key."""
+    frame = _frame(
+        con,
+        f"SELECT entity_key, vector FROM embeddings_{int(width)} WHERE dataset = ? AND version = ? ORDER BY entity_key",
+        [dataset, version],
+    )
+    return frame["entity_key"], frame["vector"].to_numpy()
+
+
+def write_segments(con: duckdb.DuckDBPyConnection, dataset: str, version: int, segments: pl.DataFrame) -> None:
+    """Replace a version's segments: columns entity_key, segment_id, segment_name, confidence."""
+    _replace(con, "segments", dataset, version, segments.with_columns(pl.lit(now(con)).alias("assigned_at")))
+
+
+def read_segments(con: duckdb.DuckDBPyConnection, dataset: str, version: int) -> pl.DataFrame:
+    """A version's segments by entity_key: entity_key, segment_id, segment_name, confidence, assigned_at."""
+    return _frame(
+        con,
+        "SELECT entity_key, segment_id, segment_name, confidence, assigned_at FROM segments"
+        " WHERE dataset = ? AND version = ? ORDER BY entity_key",
+        [dataset, version],
+    )
+
+
+def write_metrics(con: duckdb.DuckDBPyConnection, dataset: str, version: int, metrics: pl.DataFrame) -> None:
+    """Replace a version's figures: columns metric, value, description."""
+    _replace(con, "segment_metrics", dataset, version, metrics)
+
+
+def delete_version(con: duckdb.DuckDBPyConnection, dataset: str, version: int) -> None:
+    """Forget the rows of one version; its files are the caller's."""
+    for table in ("corpus", "segments", "segment_metrics", *_embedding_tables(con), "stage_outputs", "versions"):
+        con.execute(f"DELETE FROM {table} WHERE dataset = ? AND version = ?", [dataset, version])
+
+
+def _embedding_tables(con: duckdb.DuckDBPyConnection) -> list[str]:
+    rows = con.execute(
+        "SELECT table_name FROM duckdb_tables() WHERE regexp_full_match(table_name, 'embeddings_[0-9]+')"
+    ).fetchall()
+    return [name for (name,) in rows]
+
+
+def _replace(con: duckdb.DuckDBPyConnection, table: str, dataset: str, version: int, frame: pl.DataFrame) -> None:
+    """Delete a version's rows of a table and insert ``frame`` in their place, by column name."""
+    con.execute(f"DELETE FROM {table} WHERE dataset = ? AND version = ?", [dataset, version])
+    con.register("incoming", frame.to_arrow())
+    try:
+        con.execute(
+            f"INSERT INTO {table} BY NAME SELECT ? AS dataset, ?::INTEGER AS version, * FROM incoming",
+            [dataset, version],
+        )
+    finally:
+        con.unregister("incoming")
+
+
+def _frame(con: duckdb.DuckDBPyConnection, query: str, params: list[Any]) -> pl.DataFrame:
+    frame = pl.from_arrow(con.sql(query, params=params).to_arrow_table())
+    assert isinstance(frame, pl.DataFrame)
+    return frame
+
+
+def one_row(result: duckdb.DuckDBPyConnection) -> Sequence[Any]:
+    """The first row of a query that always has one."""
+    row = result.fetchone()
+    assert row is not None
+    return row
