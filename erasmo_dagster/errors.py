@@ -28,16 +28,27 @@ class ErasmoError(Exception):
         super().__init__(message if message.endswith((".", "!", "?")) else message + ".")
 
 
+_NO_ROOM = {
+    errno.ENOSPC: "No space left on device",
+    errno.EDQUOT: "Disk quota exceeded",
+    errno.EFBIG: "File too large",
+}
+
+
 @contextmanager
 def explain_full_disk(folder: Path) -> Iterator[None]:
-    """Say in one line that the disk of ``folder`` is full; any other error passes."""
+    """Say in one line that nothing more can be written in ``folder``; any other error passes."""
     try:
         yield
+    except ErasmoError:
+        raise
     except Exception as error:  # DuckDB and safetensors have error types of their own for it
-        if getattr(error, "errno", None) != errno.ENOSPC and "No space left" not in str(error):
+        code = getattr(error, "errno", None)
+        reason = _NO_ROOM.get(code) if code else next((r for r in _NO_ROOM.values() if r in str(error)), None)
+        if reason is None:
             raise
         raise ErasmoError(
-            f"Got no space left on the disk of {folder}",
+            f"Got a full disk writing in {folder} ({reason.lower()})",
             expected="room for what the run writes",
             fix="free some and run again; what was published is as it was",
         ) from error
