@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -26,7 +26,7 @@ def on_terminal() -> Iterator[None]:
             _terminal = None
 
 
-def bar(description: str, total: int | None, unit: str) -> tqdm:
+def bar(description: str, total: int | None, unit: str) -> tqdm[Any]:
     """A tqdm bar on stderr; use it as a context manager and call ``update(n)``.
 
     Off a terminal (a daemon's log) it writes at most every 15 seconds.

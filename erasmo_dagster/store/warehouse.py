@@ -242,6 +242,6 @@ def _frame(con: duckdb.DuckDBPyConnection, query: str, params: list[Any]) -> pl.
 
 def one_row(result: duckdb.DuckDBPyConnection) -> Sequence[Any]:
     """The first row of a query that always has one."""
-    row = result.fetchone()
+    row: Sequence[Any] | None = result.fetchone()
     assert row is not None
     return row

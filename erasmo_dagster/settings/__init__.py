@@ -1,0 +1,53 @@
+"""Every setting, declared once: a dataset's YAML, the project's ``erasmo.yaml``, and where things are."""
+
+from erasmo_dagster.settings.dataset import (
+    DEFAULT_MODEL,
+    AdapterSettings,
+    ClusteringSettings,
+    ColumnSettings,
+    DatasetSettings,
+    EmbeddingSettings,
+    Format,
+    LoraSettings,
+    PublishSettings,
+    SourceSettings,
+    TableSettings,
+    TextSettings,
+)
+from erasmo_dagster.settings.project import (
+    NAME_PATTERN,
+    Project,
+    ProjectSettings,
+    check_name,
+    dataset_files,
+    dataset_schema,
+    find_project,
+    load_dataset,
+    open_project,
+    write_schema,
+)
+
+__all__ = [
+    "DEFAULT_MODEL",
+    "NAME_PATTERN",
+    "AdapterSettings",
+    "ClusteringSettings",
+    "ColumnSettings",
+    "DatasetSettings",
+    "EmbeddingSettings",
+    "Format",
+    "LoraSettings",
+    "Project",
+    "ProjectSettings",
+    "PublishSettings",
+    "SourceSettings",
+    "TableSettings",
+    "TextSettings",
+    "check_name",
+    "dataset_files",
+    "dataset_schema",
+    "find_project",
+    "load_dataset",
+    "open_project",
+    "write_schema",
+]

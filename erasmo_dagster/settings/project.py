@@ -1,0 +1,205 @@
+"""A project: where its files are, its own few settings, and its datasets by name."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from erasmo_dagster.errors import ErasmoError
+from erasmo_dagster.settings.dataset import DatasetSettings, Settings
+
+M = TypeVar("M", bound=BaseModel)
+NAME_PATTERN = r"^[a-z][a-z0-9_]{0,47}$"
+
+
+class ProjectSettings(Settings):
+    """The project's optional ``erasmo.yaml``."""
+
+    max_concurrent_runs: int = Field(1, ge=1, le=64, description="Runs that Dagster's queue lets go at once.")
+    run_retries: int = Field(1, ge=0, le=10, description="Times that Dagster starts a failed run anew.")
+    keep_versions: int = Field(
+        5, ge=1, description="Versions kept of each dataset, with their adapters; the published one always stays."
+    )
+    lock_timeout: float = Field(
+        120.0, gt=0, description="Seconds that a writer waits for another to finish with the warehouse."
+    )
+
+
+class Project(BaseModel):
+    """Where a project's files are.
+
+    ``root`` holds ``datasets/`` and ``workspace.yaml``; ``home`` ($ERASMO_HOME, by default
+    ``.erasmo`` beside them) holds everything that a run writes.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    root: Path
+    home: Path
+    settings: ProjectSettings = ProjectSettings()
+
+    @property
+    def datasets_dir(self) -> Path:
+        """Folder of the datasets' YAML files."""
+        return self.root / "datasets"
+
+    @property
+    def warehouse(self) -> Path:
+        """The private DuckDB file."""
+        return self.home / "warehouse.duckdb"
+
+    @property
+    def published(self) -> Path:
+        """The DuckDB file that analysts open."""
+        return self.home / "published" / "segments.duckdb"
+
+    @property
+    def artifacts(self) -> Path:
+        """Folder of snapshots, fitted states and adapters."""
+        return self.home / "artifacts"
+
+    @property
+    def models(self) -> Path:
+        """Folder of the base models' weights."""
+        return self.home / "models"
+
+    @property
+    def dagster_home(self) -> Path:
+        """Folder of Dagster's instance."""
+        return self.home / "dagster"
+
+
+def find_project(start: Path | None = None) -> Project:
+    """The project of a folder: $ERASMO_PROJECT, else the nearest one upwards with ``datasets/`` and ``workspace.yaml``.
+
+    Raises ErasmoError where there is none, or where ``erasmo.yaml`` is not valid.
+    """
+    if named := os.environ.get("ERASMO_PROJECT"):
+        root = Path(named).expanduser().resolve()
+        if not root.is_dir():
+            raise ErasmoError(
+                f"Got ERASMO_PROJECT={named}", expected="an existing folder", fix="unset it or run `erasmo init` there"
+            )
+    else:
+        here = (start or Path.cwd()).resolve()
+        for root in (here, *here.parents):
+            if (root / "datasets").is_dir() and (root / "workspace.yaml").is_file():
+                break
+        else:
+            raise ErasmoError(
+                f"Got no project in {here} or above it",
+                expected="a folder with datasets/ and workspace.yaml",
+                fix="run `erasmo init DIR` and work inside DIR, or set ERASMO_PROJECT",
+            )
+    return open_project(root)
+
+
+def open_project(root: Path, home: Path | None = None) -> Project:
+    """The project in ``root``; ``home`` is by default $ERASMO_HOME, else ``.erasmo`` in it."""
+    home = home or Path(os.environ.get("ERASMO_HOME") or root / ".erasmo")
+    file = root / "erasmo.yaml"
+    settings = _validated(ProjectSettings, _read_yaml(file), file) if file.is_file() else ProjectSettings()
+    return Project(root=root, home=home.expanduser().resolve(), settings=settings)
+
+
+def check_name(name: str) -> str:
+    """The name itself, if it can name a dataset, a folder and a table alike; else ErasmoError."""
+    if not re.fullmatch(NAME_PATTERN, name):
+        raise ErasmoError(
+            f"Got dataset name {name!r}",
+            expected="a lowercase letter, then at most 47 lowercase letters, digits or underscores",
+            fix="rename the file in datasets/, or pass --name",
+        )
+    return name
+
+
+def dataset_files(project: Project) -> dict[str, Path]:
+    """Dataset name -> YAML file, sorted by name. Raises ErasmoError for a bad name or two files of one name."""
+    files: dict[str, Path] = {}
+    for path in sorted([*project.datasets_dir.glob("*.yaml"), *project.datasets_dir.glob("*.yml")]):
+        name = check_name(path.stem)
+        if name in files:
+            raise ErasmoError(
+                f"Got two datasets named {name!r}: {files[name].name} and {path.name}",
+                expected="one file a dataset",
+                fix=f"rename or delete one of them in {project.datasets_dir}",
+            )
+        files[name] = path
+    return files
+
+
+def load_dataset(project: Project, name: str) -> DatasetSettings:
+    """The validated settings of ``datasets/<name>.yaml``. Raises ErasmoError in one line that names file and field."""
+    check_name(name)
+    files = dataset_files(project)
+    if name not in files:
+        known = ", ".join(files) or "none yet"
+        raise ErasmoError(
+            f"Got dataset {name!r}, which has no file in {project.datasets_dir}",
+            expected=f"one of: {known}",
+            fix=f"add one with `erasmo add FILE --key COLUMN --name {name}`",
+        )
+    return _validated(DatasetSettings, _read_yaml(files[name]), files[name])
+
+
+def _read_yaml(path: Path) -> Any:
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except UnicodeDecodeError as error:
+        raise ErasmoError(
+            f"Got a byte that is not UTF-8 in {path}", expected="UTF-8 text", fix="save the file as UTF-8"
+        ) from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise ErasmoError(
+            f"Got YAML that does not parse in {path}{where} ({problem})", expected="valid YAML"
+        ) from error
+
+
+def _validated(model: type[M], data: Any, path: Path) -> M:
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        raise ErasmoError(f"{path}: " + "; ".join(_fault(fault, model) for fault in error.errors())) from error
+
+
+def _fault(fault: Any, model: type[BaseModel]) -> str:
+    where = ".".join(str(part) for part in fault["loc"]) or "the file"
+    if fault["type"] == "extra_forbidden":
+        known = _fields_at(model, fault["loc"][:-1])
+        return f"got unknown key `{where}`, expected " + (f"one of: {', '.join(known)}" if known else "a known one")
+    if fault["type"] == "missing":
+        return f"got no `{where}`, which is required"
+    message = fault["msg"].removeprefix("Value error, ")
+    shown = "" if fault["type"] == "value_error" else f" = {fault['input']!r}"[:80]
+    return f"got `{where}`{shown}: {message[0].lower() + message[1:]}"
+
+
+def _fields_at(model: type[BaseModel], loc: tuple[Any, ...]) -> list[str]:
+    for part in loc:
+        field = model.model_fields.get(str(part))
+        inner = field.annotation if field else None
+        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+            return []
+        model = inner
+    return list(model.model_fields)
+
+
+def dataset_schema() -> str:
+    """The JSON Schema of a dataset's YAML, as text."""
+    return json.dumps(DatasetSettings.model_json_schema(), indent=2) + "\n"
+
+
+def write_schema(project: Project) -> Path:
+    """Write the JSON Schema beside the datasets, where their first line points editors to."""
+    path = project.datasets_dir / ".schema.json"
+    path.write_text(dataset_schema())
+    return path

@@ -1,0 +1,227 @@
+"""Read a dataset's source into a snapshot: one Parquet file that the whole run reads, and its fingerprint."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+from pydantic import BaseModel, ConfigDict, Field
+
+from erasmo_dagster.errors import ErasmoError
+from erasmo_dagster.settings import DatasetSettings, Project
+from erasmo_dagster.store.paths import did_you_mean, listed
+from erasmo_dagster.store.sql import copy_to_parquet, describe, faults, quote, read_parquet
+from erasmo_dagster.store.staging import ENTITY_KEY
+from erasmo_dagster.store.tables import Table, open_source
+from erasmo_dagster.store.types import TextRules
+
+__all__ = ["ENTITY_KEY", "Fingerprint", "Snapshot", "snapshot_source"]
+
+_SCHEME = 1
+_STALE = 24 * 3600.0  # seconds
+
+
+class Fingerprint(BaseModel):
+    """What a snapshot holds, whatever the order of its rows and columns.
+
+    ``hash`` is the sum of DuckDB's hash of every row, as decimal text: a sum, since equal rows cancel in a xor.
+    DuckDB promises its hash for one release alone, so fingerprints compare only where ``duckdb`` is equal.
+    """
+
+    model_config = ConfigDict(frozen=True, validate_by_name=True)
+
+    scheme: int
+    duckdb: str
+    schema_: dict[str, str] = Field(alias="schema", description="Column -> DuckDB type.")
+    rows: int
+    hash: str
+
+    @property
+    def digest(self) -> str:
+        """Twelve hex digits that name this fingerprint."""
+        content = json.dumps(self.model_dump(by_alias=True), sort_keys=True, ensure_ascii=False)
+        return hashlib.sha256(content.encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A source as it was at one moment: ``__entity_key`` (VARCHAR), then its own columns.
+
+    ``columns`` maps the source's columns to their DuckDB types.
+    """
+
+    path: Path
+    rows: int
+    columns: dict[str, str]
+    fingerprint: Fingerprint
+
+
+def snapshot_source(name: str, settings: DatasetSettings, project: Project, out: Path) -> Snapshot:
+    """Read the source of dataset ``name`` once and write it to ``out`` with its key, all or nothing.
+
+    The key is the column's text, or a JSON array of texts where there are several. Rows keep the source's order.
+    Raises ErasmoError in one line, free of cell values but for keys that are not sensitive, for a source that cannot
+    be read or does not fit the settings; ``out`` is then as it was.
+    """
+    where = f"datasets/{name}.yaml"
+    with faults(lambda error: _fault(error, settings, where)), workplace(out.parent) as folder:
+        with open_source(settings.source, project, folder, _text_rules(settings)) as table:
+            _check_bytes(settings, table, where)
+            written = folder / "snapshot.parquet"
+            rows = write_rows(table, settings, written, where)
+            fingerprint = _fingerprint(table.con, written, rows)
+        written.replace(out)
+    return Snapshot(out, rows, fingerprint.schema_, fingerprint)
+
+
+def write_rows(table: Table, settings: DatasetSettings, out: Path, where: str) -> int:
+    """Write a source's rows with their key, and check both; the number of rows. ``where`` is what to mend.
+
+    Raises ErasmoError for a column that the settings name and the source lacks, for fewer than two rows, and for a key
+    with missing or repeated values.
+    """
+    _check_columns(table, settings, where)
+    key = f"{_entity_key(settings.key)} AS {quote(ENTITY_KEY)}"
+    copy_to_parquet(table.con, f"SELECT {key}, * FROM ({table.select})", out)
+    return _check_rows(table, settings, out, where)
+
+
+@contextmanager
+def workplace(parent: Path) -> Iterator[Path]:
+    """A folder in ``parent`` that is gone afterwards, on the disk where its files are to end."""
+    parent.mkdir(parents=True, exist_ok=True)
+    for left in parent.glob(".reading-*"):  # by a process that was killed
+        if time.time() - left.stat().st_mtime > _STALE:
+            shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=".reading-", dir=parent) as folder:
+        yield Path(folder).resolve()
+
+
+def _fault(error: Exception, settings: DatasetSettings, where: str) -> ErasmoError:
+    if isinstance(error, OSError):
+        return ErasmoError(
+            f"Got {error.strerror!r} from the disk for {error.filename}",
+            expected="files to read, and a folder to write in",
+        )
+    kind = type(error).__name__
+    if settings.source.query is not None:
+        return ErasmoError(
+            f"Got a query that fails on a row ({kind})",
+            expected="one that holds for every row",
+            fix=f"mend source.query in {where} (try_cast gives null where cast fails)",
+        )
+    return ErasmoError(f"Got {settings.source.path}, which cannot be read to its end ({kind})", expected="a whole file")
+
+
+def _text_rules(settings: DatasetSettings) -> TextRules:
+    kinds = {name: column.kind for name, column in settings.columns.items()}
+    return TextRules(
+        as_text=settings.excluded | {name for name, kind in kinds.items() if kind in ("category", "text")},
+        as_number=frozenset(name for name, kind in kinds.items() if kind == "number"),
+        # A query may leave a column out, and has casts of its own.
+        complain=settings.source.query is None,
+    )
+
+
+def _entity_key(columns: tuple[str, ...]) -> str:
+    texts = [f"CAST({quote(name)} AS VARCHAR)" for name in columns]
+    if len(texts) == 1:
+        return texts[0]
+    missing = " OR ".join(f"{quote(name)} IS NULL" for name in columns)
+    return f"CASE WHEN {missing} THEN NULL ELSE CAST(to_json([{', '.join(texts)}]) AS VARCHAR) END"
+
+
+def _check_columns(table: Table, settings: DatasetSettings, where: str) -> None:
+    roles = {
+        "key": settings.key,
+        "label": (settings.label,) if settings.label else (),
+        "drop": settings.drop,
+        "sensitive": settings.sensitive,
+        "columns": tuple(settings.columns),
+    }
+    named = {column for columns in roles.values() for column in columns}
+    for role, columns in roles.items():
+        if absent := [column for column in columns if column not in table.columns]:
+            # Where no name fits, the header may be missing and a row of values have been taken for it.
+            values = bool(settings.sensitive) and named.isdisjoint(table.columns)
+            raise ErasmoError(
+                f"Got `{role}` {listed(map(repr, absent))}, which {table.shown} does not have"
+                + ("" if values else did_you_mean(absent[0], table.columns)),
+                expected="its first line to name the columns" if values else f"one of: {listed(table.columns)}",
+                fix=f"mend `{role}` in {where}",
+            )
+
+
+def _check_bytes(settings: DatasetSettings, table: Table, where: str) -> None:
+    for column, kind in table.columns.items():
+        if kind == "BLOB" and column not in {*settings.drop, *settings.key}:
+            raise ErasmoError(
+                f"Got column {column!r} of bytes (BLOB) in {table.shown}",
+                expected="values that can be written as text",
+                fix=f"put it under `drop` in {where}, or leave it out in source.query",
+            )
+
+
+def _check_rows(table: Table, settings: DatasetSettings, written: Path, where: str) -> int:
+    """The number of rows. Raises ErasmoError for fewer than two and for a key that does not name each row."""
+    relation, key = read_parquet([written]), quote(ENTITY_KEY)
+    rows, keys = table.con.execute(f"SELECT count(*), count({key}) FROM {relation}").fetchone() or (0, 0)
+    if rows < 2:
+        raise ErasmoError(
+            f"Got {'one row' if rows else 'no row'} in {table.shown}", expected="at least 2", fix="bring more rows"
+        )
+    _check_dates(table, relation)
+    shown = listed(map(repr, settings.key))
+    fix = f"mend the source, or `key` in {where}"
+    if keys < rows:
+        raise ErasmoError(
+            f"Got {rows - keys} of {rows} rows of {table.shown} without a value in key {shown}",
+            expected="a value in each",
+            fix=fix,
+        )
+    repeated = f"SELECT {key} AS key FROM {relation} GROUP BY 1 HAVING count(*) > 1"
+    (count,) = table.con.execute(f"SELECT count(*) FROM ({repeated})").fetchone() or (0,)
+    if count:
+        examples = ""
+        if not set(settings.key) & set(settings.sensitive):
+            some = table.con.execute(f"{repeated} ORDER BY 1 LIMIT 3").fetchall()
+            examples = f" ({listed(repr(value) for (value,) in some)})"
+        raise ErasmoError(
+            f"Got {count} value{'s' * (count > 1)}{examples} of key {shown} in more than one row of {table.shown}",
+            expected="each in one row",
+            fix=fix,
+        )
+    return int(rows)
+
+
+def _check_dates(table: Table, relation: str) -> None:
+    """Refuse dates that only DuckDB has (infinity, year 12000): polars and Python fail on them."""
+    for column, kind in table.columns.items():
+        if kind.startswith(("DATE", "TIMESTAMP")):
+            moment = f"TRY_CAST({quote(column)} AS TIMESTAMP)"
+            inside = f"{moment} >= TIMESTAMP '0001-01-01' AND {moment} < TIMESTAMP '10000-01-01'"
+            outside = f"{quote(column)} IS NOT NULL AND NOT coalesce({inside}, false)"
+            (count,) = table.con.execute(f"SELECT count(*) FROM {relation} WHERE {outside}").fetchone() or (0,)
+            if count:
+                raise ErasmoError(
+                    f"Got {count} dates in column {column!r} of {table.shown} that are infinite or beyond a calendar",
+                    expected="years 1 to 9999",
+                    fix="mend them, or null them in source.query",
+                )
+
+
+def _fingerprint(con: duckdb.DuckDBPyConnection, written: Path, rows: int) -> Fingerprint:
+    relation = read_parquet([written])
+    columns = {name: kind for name, kind in describe(con, f"FROM {relation}") if name != ENTITY_KEY}
+    ordered = ", ".join(map(quote, sorted(columns)))
+    (total,) = con.execute(f"SELECT CAST(sum(hash({ordered})) AS VARCHAR) FROM {relation}").fetchone() or ("0",)
+    fields = {"scheme": _SCHEME, "duckdb": duckdb.__version__, "schema": columns, "rows": rows, "hash": total}
+    return Fingerprint.model_validate(fields)
