@@ -1,0 +1,1 @@
+"""ERASMO itself: tables in, arrays and named results out."""
