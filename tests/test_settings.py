@@ -90,8 +90,10 @@ def test_an_unknown_dataset_lists_the_known(project: Project) -> None:
 
 
 def test_coded_values_are_text_whatever_yaml_makes_of_them(project: Project) -> None:
-    write(project, MINIMAL + "columns: {sex: {values: {1: male, 0: female, yes: 7}}}\n")
-    assert load_dataset(project, "a").columns["sex"].values == {"1": "male", "0": "female", "true": "7"}
+    write(project, MINIMAL + "columns: {sex: {values: {1: male, 0: 2}}, home: {values: {yes: owned}}}\n")
+    columns = load_dataset(project, "a").columns
+    assert columns["sex"].values == {"1": "male", "0": "2"}
+    assert columns["home"].values == {"true": "owned"}
 
 
 def test_every_field_has_a_description() -> None:

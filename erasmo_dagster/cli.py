@@ -1,0 +1,176 @@
+"""The ``erasmo`` command. Each command asks the store or drives Dagster, and prints; nothing else happens here."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from erasmo_dagster.errors import ErasmoError
+from erasmo_dagster.quiet_exit import quiet_exit
+
+app = typer.Typer(
+    help="Segments from tables, by language models, in DuckDB.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+out = Console()
+err = Console(stderr=True)
+
+
+@app.command()
+def init(folder: Annotated[Path, typer.Argument(help="Folder to make; it must be empty or absent.")]) -> None:
+    """Make a project folder: datasets/, dbt_like_sql/, workspace.yaml."""
+    from erasmo_dagster.template import create_project
+
+    root = create_project(folder)
+    out.print(f"Made a project in {root}. Next:", highlight=False)
+    out.print(f"  cd {root}\n  erasmo add FILE --key COLUMN\n  erasmo run NAME", highlight=False)
+
+
+@app.command()
+def add(
+    file: Annotated[str, typer.Argument(help="CSV, TSV, Parquet, JSON lines, DuckDB or SQLite file.")],
+    key: Annotated[
+        list[str], typer.Option(help="Column that names a row; give it again for a key of several columns.")
+    ] = [],  # noqa: B006
+    name: Annotated[str | None, typer.Option(help="Name of the dataset; by default from the file's name.")] = None,
+    table: Annotated[str | None, typer.Option(help="Table in a DuckDB or SQLite file.")] = None,
+    label: Annotated[str | None, typer.Option(help="Column with known groups, shown to the metrics alone.")] = None,
+) -> None:
+    """Describe a table in datasets/NAME.yaml, and say what was decided."""
+    from erasmo_dagster.defs.instance import open_instance
+    from erasmo_dagster.settings import find_project, write_schema
+    from erasmo_dagster.store.infer import infer_dataset, write_dataset
+
+    project = find_project()
+    inferred = infer_dataset(file, key, project, name=name, table=table, label=label)
+    path = write_dataset(project, inferred)
+    write_schema(project)
+    with open_instance(project):
+        pass  # opening it gives every dataset its partition
+    out.print(f"Wrote {path}:", highlight=False)
+    for decision in inferred.decisions:
+        out.print(f"  - {decision}", highlight=False, markup=False)
+    out.print(f"Next: erasmo run {inferred.name}", highlight=False)
+
+
+@app.command()
+def run(
+    names: Annotated[list[str], typer.Argument(help="Datasets to run.")],
+    retrain: Annotated[bool, typer.Option("--retrain", help="Train anew even where nothing changed.")] = False,
+) -> None:
+    """Take datasets from table to published segments, through Dagster."""
+    from erasmo_dagster import progress
+    from erasmo_dagster.method.quiet import quiet_libraries
+    from erasmo_dagster.settings import find_project, load_dataset
+
+    quiet_libraries()
+    project = find_project()
+    for name in names:
+        load_dataset(project, name)  # a fault in any YAML shows before anything runs
+    from erasmo_dagster.defs.instance import open_instance, run_dataset
+    from erasmo_dagster.show import print_run
+
+    with progress.on_terminal(), open_instance(project) as instance:
+        for name in names:
+            print_run(out, project, name, run_dataset(instance, project, name, retrain=retrain))
+
+
+@app.command()
+def status() -> None:
+    """Say for each dataset what is published, and how its last run ended."""
+    from erasmo_dagster.defs.instance import end_dead_runs, open_instance
+    from erasmo_dagster.settings import find_project
+    from erasmo_dagster.show import print_status
+
+    project = find_project()
+    with open_instance(project) as instance:
+        end_dead_runs(instance)
+        print_status(out, project, instance)
+
+
+@app.command()
+def show(name: Annotated[str, typer.Argument(help="Dataset.")]) -> None:
+    """Show a dataset's published segments and figures, and how to read them."""
+    from erasmo_dagster.settings import find_project
+    from erasmo_dagster.show import print_dataset
+
+    print_dataset(out, find_project(), name)
+
+
+@app.command()
+def sql(
+    query: Annotated[str | None, typer.Argument(help="One DuckDB query over the published tables.")] = None,
+    file: Annotated[Path | None, typer.Option(help="File that holds the query.")] = None,
+    format: Annotated[str, typer.Option(help="table, csv or json.")] = "table",
+    limit: Annotated[int, typer.Option(min=1, help="Rows that a table shows at most.")] = 100,
+) -> None:
+    """Query the published file, read-only."""
+    from erasmo_dagster.settings import find_project
+    from erasmo_dagster.show import print_query
+
+    if (query is None) == (file is None):
+        raise ErasmoError("Got a query and a file, or neither", expected="one of them", fix='erasmo sql "select ..."')
+    if file is not None and not file.is_file():
+        raise ErasmoError(f"Got no file {file}", expected="a file with a query")
+    print_query(out, find_project(), query or file.read_text(), format=format, limit=limit)  # type: ignore[union-attr]
+
+
+@app.command()
+def models() -> None:
+    """List the base models that are on this machine."""
+    from erasmo_dagster.settings import find_project
+    from erasmo_dagster.show import print_models
+
+    print_models(out, find_project())
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of datasets/*.yaml, by which editors complete it."""
+    from erasmo_dagster.settings import dataset_schema
+
+    sys.stdout.write(dataset_schema())
+
+
+@app.command()
+def ui(port: Annotated[int, typer.Option(min=1, max=65535, help="Port on 127.0.0.1.")] = 3000) -> None:
+    """Open Dagster's webserver and daemon on 127.0.0.1, until Ctrl-C."""
+    from erasmo_dagster.defs.servers import serve
+    from erasmo_dagster.settings import find_project
+
+    raise typer.Exit(serve(find_project(), port))
+
+
+@app.command()
+def demo() -> None:
+    """Run the two demo datasets from table to published segments, and show what came out."""
+    from erasmo_dagster.demo import run_demo
+    from erasmo_dagster.settings import find_project
+
+    run_demo(out, find_project())
+
+
+def main() -> None:
+    """Entry of the command: a fault that the user can mend is one line and status 1."""
+    os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "yes")
+    quiet_exit()
+    try:
+        app()
+    except ErasmoError as error:
+        err.print(f"error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        err.print("interrupted; run the same command again and it goes on from what is done", highlight=False)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Dagster: thin adapters over the method and the store."""

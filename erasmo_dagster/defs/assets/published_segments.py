@@ -1,0 +1,63 @@
+"""The file that analysts open."""
+
+from pathlib import Path
+
+import dagster as dg
+
+from erasmo_dagster.defs.partitions import dataset_partitions
+from erasmo_dagster.defs.resources import WarehouseResource
+from erasmo_dagster.defs.stages import OWNERS
+from erasmo_dagster.errors import ErasmoError
+from erasmo_dagster.settings import DatasetSettings, Project, dataset_files, load_dataset
+from erasmo_dagster.store.publish import publish
+from erasmo_dagster.store.versions import newest_version_with, stage_output, version_of_run
+
+
+@dg.asset(
+    partitions_def=dataset_partitions,
+    group_name="published",
+    kinds={"duckdb"},
+    owners=OWNERS,
+    code_version="1",
+    deps=["source_table", "segments", "segment_metrics"],
+)
+def published_segments(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> dg.MaterializeResult[None]:
+    """One row per entity of every published dataset, in the DuckDB file that analysts open; swapped in whole."""
+    project, dataset = warehouse.project, context.partition_key
+    run = context.run
+    with warehouse.get_connection() as con:
+        version = version_of_run(con, dataset, run.root_run_id or run.run_id)
+        if version is None or stage_output(con, dataset, version, "segment_metrics") is None:
+            version = newest_version_with(con, dataset, "segment_metrics")
+    if version is None:
+        raise ErasmoError(f"Got no segments of dataset {dataset!r} to publish", fix=f"run `erasmo run {dataset}`")
+    settings = _readable_settings(project)
+    settings[dataset] = load_dataset(project, dataset)
+    done = publish(
+        project, settings, dataset, version, run_id=run.run_id, reason=run.tags.get("erasmo/reason", "requested")
+    )
+    size = Path(done.path).stat().st_size
+    return dg.MaterializeResult(
+        metadata={
+            "version": done.version,
+            "dagster/row_count": done.rows,
+            "segments": done.segments,
+            "datasets_in_file": ", ".join(done.datasets),
+            "file": dg.MetadataValue.path(str(done.path)),
+            "bytes": size,
+            "query": dg.MetadataValue.md(f"```sql\nselect * from {dataset}_segmented limit 10\n```"),
+            "removed_versions": ", ".join(map(str, done.removed_versions)) or "none",
+        },
+        data_version=dg.DataVersion(str(done.version)),
+    )
+
+
+def _readable_settings(project: Project) -> dict[str, DatasetSettings]:
+    """Settings of the other datasets; one with a broken YAML stays published as it was."""
+    readable = {}
+    for name in dataset_files(project):
+        try:
+            readable[name] = load_dataset(project, name)
+        except ErasmoError:
+            continue
+    return readable

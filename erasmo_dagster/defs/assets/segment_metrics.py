@@ -1,0 +1,54 @@
+"""How good the segments are."""
+
+import dagster as dg
+import polars as pl
+
+from erasmo_dagster.defs.partitions import dataset_partitions
+from erasmo_dagster.defs.pictures import table
+from erasmo_dagster.defs.resources import WarehouseResource
+from erasmo_dagster.defs.stages import OWNERS, StageRun, begin_stage
+from erasmo_dagster.method.quality import METRICS, external_metrics, internal_metrics, read_metrics
+from erasmo_dagster.store.artifacts import snapshot_path
+from erasmo_dagster.store.sources import ENTITY_KEY
+from erasmo_dagster.store.warehouse import read_embeddings, read_segments, write_metrics
+
+
+@dg.asset(
+    partitions_def=dataset_partitions,
+    group_name="segments",
+    kinds={"scikitlearn", "duckdb"},
+    owners=OWNERS,
+    code_version="1",
+    deps=["source_table", "embeddings", "segments"],
+)
+def segment_metrics(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> dg.MaterializeResult[None]:
+    """One row per figure: separation of the segments, and agreement with the label where the dataset has one."""
+    run = begin_stage(context, warehouse)
+    vectors_of = run.inputs["embeddings"]
+    with warehouse.get_connection() as con:
+        _, vectors = read_embeddings(con, run.dataset, vectors_of.version, vectors_of.details["width"])
+        segmented = read_segments(con, run.dataset, run.inputs["segments"].version)
+    labels = segmented["segment_id"].to_numpy()
+    settings = run.settings
+    figures = internal_metrics(vectors, labels, max_rows=settings.clustering.metrics_rows, seed=settings.seed)
+    if settings.label:
+        figures |= external_metrics(labels, _truth(run, settings.label, segmented["entity_key"]))
+    rows = [
+        {"metric": name, "value": value, "description": METRICS[name].description} for name, value in figures.items()
+    ]
+    with warehouse.get_connection() as con:
+        write_metrics(con, run.dataset, run.version, pl.DataFrame(rows))
+        output = run.record(
+            con, run.hash_inputs(settings.label, settings.clustering.metrics_rows, settings.seed), figures
+        )
+    return run.result(output, {"reading": read_metrics(figures), "metrics": table(rows), **figures})
+
+
+def _truth(run: StageRun, label: str, entity_keys: pl.Series) -> list[str | None]:
+    """The label of each entity, as text, in the order of ``entity_keys``; the one place that reads it."""
+    path = snapshot_path(run.project, run.dataset, run.inputs["source_table"].version)
+    truth = pl.read_parquet(path, columns=[ENTITY_KEY, label]).select(
+        pl.col(ENTITY_KEY).alias("entity_key"), pl.col(label).cast(pl.String).alias("truth")
+    )
+    joined = entity_keys.to_frame("entity_key").join(truth, on="entity_key", how="left", maintain_order="left")
+    return joined["truth"].to_list()

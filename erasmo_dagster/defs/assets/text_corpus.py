@@ -1,0 +1,57 @@
+"""Rows as text."""
+
+import dagster as dg
+import polars as pl
+
+from erasmo_dagster.defs.partitions import dataset_partitions
+from erasmo_dagster.defs.resources import WarehouseResource
+from erasmo_dagster.defs.stages import OWNERS, begin_stage
+from erasmo_dagster.method.fitted import FittedState
+from erasmo_dagster.method.textual import fit_text, sample_texts, text_hashes, write_clauses
+from erasmo_dagster.store.artifacts import snapshot_path, state_dir
+from erasmo_dagster.store.sources import ENTITY_KEY
+from erasmo_dagster.store.warehouse import write_corpus
+
+
+@dg.asset(
+    partitions_def=dataset_partitions,
+    group_name="text",
+    kinds={"polars", "duckdb"},
+    owners=OWNERS,
+    code_version="1",
+    deps=["source_table"],
+)
+def text_corpus(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> dg.MaterializeResult[None]:
+    """One row per entity: its clauses "feature is value" in the dataset's canonical column order."""
+    run = begin_stage(context, warehouse)
+    source = run.inputs["source_table"]
+    frame = pl.read_parquet(snapshot_path(run.project, run.dataset, source.version)).sort(ENTITY_KEY)
+    entity_keys, frame = frame[ENTITY_KEY], frame.drop(ENTITY_KEY)
+    settings = run.settings
+    plan = fit_text(frame, settings)
+    clauses = write_clauses(frame, plan)
+    hashes = text_hashes(clauses)
+    hashed = run.hash_inputs(plan.model_dump(mode="json"))
+    details = {
+        "rows": frame.height,
+        "columns": [column.name for column in plan.columns],
+        "dropped": plan.dropped,
+        "distinct_texts": hashes.n_unique(),
+    }
+    FittedState(text=plan, clustering=None).save(state_dir(run.project, run.dataset, run.version))
+    with warehouse.get_connection() as con:
+        corpus = pl.DataFrame({"entity_key": entity_keys, "text_hash": hashes, "clauses": clauses})
+        write_corpus(con, run.dataset, run.version, corpus)
+        output = run.record(con, hashed, details)
+    samples = sample_texts(frame, plan, n=5, seed=settings.seed)
+    left_out = "\n".join(f"- `{name}`: {reason}" for name, reason in plan.dropped.items())
+    return run.result(
+        output,
+        {
+            "dagster/row_count": frame.height,
+            "distinct_texts": details["distinct_texts"],
+            "columns_in_order": ", ".join(column.label for column in plan.columns),
+            "left_out": dg.MetadataValue.md(left_out or "nothing"),
+            "sample": dg.MetadataValue.md("\n\n".join(f"> {text}" for text in samples)),
+        },
+    )

@@ -1,0 +1,133 @@
+"""Dagster's own instance of a project, and how the command line runs a dataset in it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import psutil
+from dagster import DagsterExecutionInterruptedError, DagsterRunStatus, RunsFilter
+
+from erasmo_dagster.defs.partitions import register_datasets
+from erasmo_dagster.settings import Project
+
+_HEADER = "# Written by erasmo from erasmo.yaml; delete this line to keep changes of your own.\n"
+_PROCESS_TAG = "erasmo/process"
+_RUNNING = [DagsterRunStatus.STARTED, DagsterRunStatus.STARTING, DagsterRunStatus.CANCELING]
+
+
+def write_instance_config(project: Project) -> Path:
+    """Write ``dagster.yaml`` unless a user has made it their own; the folder for $DAGSTER_HOME."""
+    home = project.dagster_home
+    home.mkdir(parents=True, exist_ok=True)
+    retries = project.settings.run_retries
+    text = f"""{_HEADER}telemetry:
+  enabled: false
+nux:
+  enabled: false
+concurrency:
+  runs:
+    max_concurrent_runs: {project.settings.max_concurrent_runs}
+run_retries:
+  # A run whose process died is started again; one that failed on its input would only fail again.
+  enabled: {str(retries > 0).lower()}
+  max_retries: {retries}
+  retry_on_asset_or_op_failure: false
+run_monitoring:
+  enabled: true
+"""
+    file = home / "dagster.yaml"
+    current = file.read_text() if file.is_file() else _HEADER
+    if current.startswith(_HEADER) and current != text:
+        temporary = file.with_suffix(".tmp")
+        temporary.write_text(text)
+        temporary.replace(file)
+    return home
+
+
+def dagster_environment(project: Project) -> dict[str, str]:
+    """The environment in which Dagster's own processes find the project."""
+    return {
+        **os.environ,
+        "DAGSTER_HOME": str(write_instance_config(project)),
+        "DAGSTER_DISABLE_TELEMETRY": "yes",
+        "ERASMO_PROJECT": str(project.root),
+        "ERASMO_HOME": str(project.home),
+    }
+
+
+@contextmanager
+def open_instance(project: Project) -> Iterator[dg.DagsterInstance]:
+    """The project's instance, the same one that its UI shows, with a partition for every dataset."""
+    home = write_instance_config(project)
+    # dagster.yaml may refer to the environment, and steps look the folder up by this name.
+    os.environ["DAGSTER_HOME"] = str(home)
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        register_datasets(instance, project)
+        yield instance
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """How a run from the command line ended."""
+
+    run_id: str
+    metadata: dict[str, dict[str, Any]]
+
+
+def run_dataset(instance: dg.DagsterInstance, project: Project, dataset: str, *, retrain: bool = False) -> RunReport:
+    """Take one dataset from table to published segments in this process, as a Dagster run that the UI shows.
+
+    Raises what the failing stage raised; the run is then recorded as failed.
+    """
+    from erasmo_dagster.definitions import build_definitions
+
+    end_dead_runs(instance)
+    run_config = {
+        # Dagster's events are in the UI; the terminal shows progress and outcome.
+        "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
+        "ops": {"adapter": {"config": {"retrain": retrain}}},
+    }
+    job = build_definitions(project).resolve_job_def("segment_dataset")
+    try:
+        result = job.execute_in_process(
+            partition_key=dataset,
+            instance=instance,
+            run_config=run_config,
+            tags={_PROCESS_TAG: _process_name(psutil.Process()), "erasmo/reason": "erasmo run"},
+        )
+    except DagsterExecutionInterruptedError as interrupted:
+        raise KeyboardInterrupt from interrupted
+    metadata = {
+        event.asset_key.path[-1]: {k: v.value for k, v in event.materialization.metadata.items()}
+        for event in result.get_asset_materialization_events()
+        if event.asset_key is not None
+    }
+    return RunReport(run_id=result.run_id, metadata=metadata)
+
+
+def end_dead_runs(instance: dg.DagsterInstance) -> list[str]:
+    """Mark as failed the runs of the command line whose process is gone; the UI would show them running for ever."""
+    ended = []
+    for run in instance.get_runs(RunsFilter(statuses=_RUNNING)):
+        process = run.tags.get(_PROCESS_TAG)
+        if process and not _is_alive(process):
+            instance.report_run_failed(run, "The process of this run ended without a word: it was killed.")
+            ended.append(run.run_id)
+    return ended
+
+
+def _process_name(process: psutil.Process) -> str:
+    return f"{process.pid}@{process.create_time():.2f}"
+
+
+def _is_alive(name: str) -> bool:
+    try:
+        return _process_name(psutil.Process(int(name.partition("@")[0]))) == name
+    except (psutil.NoSuchProcess, ValueError):
+        return False

@@ -1,0 +1,65 @@
+"""``make demo``: two real tables, from their packages to published segments, on one laptop."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from erasmo_dagster import progress
+from erasmo_dagster.errors import ErasmoError
+from erasmo_dagster.memory import PeakMemory
+from erasmo_dagster.method.quiet import quiet_libraries
+from erasmo_dagster.settings import Project, dataset_files, load_dataset, write_schema
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+DEMO_DATASETS = ("penguins", "elements")
+
+
+def run_demo(out: Console, project: Project) -> None:
+    """Run the lineage of both demo datasets through Dagster and print what a newcomer wants to know."""
+    quiet_libraries()
+    from erasmo_dagster.defs.instance import open_instance, run_dataset
+    from erasmo_dagster.method.base_models import find_local, resolve
+    from erasmo_dagster.show import print_dataset, print_query
+
+    started = time.monotonic()
+    settings = {name: load_dataset(project, name) for name in _present(project)}
+    write_schema(project)
+    reports = {}
+    with PeakMemory() as memory, progress.on_terminal(), open_instance(project) as instance:
+        for base in dict.fromkeys(s.adapter.base_model for s in settings.values()):
+            had = find_local(base, project.models) is not None
+            out.print(f"base model {base}: {'reused' if had else 'fetching'}", highlight=False)
+            resolve(base, project.models)
+        for name, dataset in settings.items():
+            out.print(f"{name}: a budget of {dataset.adapter.max_tokens or 0:,} training tokens", highlight=False)
+            reports[name] = run_dataset(instance, project, name)
+    for name, report in reports.items():
+        out.rule(name)
+        print_dataset(out, project, name)
+        reused = [stage for stage, metadata in report.metadata.items() if "reused" in str(metadata.get("made_by"))]
+        out.print(f"reused from an earlier run: {', '.join(reused) or 'nothing'}", highlight=False)
+    query = "select dataset, segment_id, count(*) n from segments group by all order by all"
+    out.rule("query the segments")
+    out.print(f'erasmo sql "{query}"', highlight=False)
+    print_query(out, project, query, format="table", limit=100)
+    out.rule()
+    out.print(f"published file   {project.published}", highlight=False, soft_wrap=True)
+    out.print("open the UI      make ui, or erasmo ui: http://127.0.0.1:3000", highlight=False)
+    out.print(
+        f"took             {time.monotonic() - started:.0f} s, peak memory {memory.bytes / 2**30:.2f} GiB",
+        highlight=False,
+    )
+
+
+def _present(project: Project) -> list[str]:
+    files = dataset_files(project)
+    if absent := [name for name in DEMO_DATASETS if name not in files]:
+        raise ErasmoError(
+            f"Got no datasets/{absent[0]}.yaml in {project.root}",
+            expected=f"the demo's datasets: {', '.join(DEMO_DATASETS)}",
+            fix="run the demo in a folder that `erasmo init` made",
+        )
+    return list(DEMO_DATASETS)

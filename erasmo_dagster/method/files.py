@@ -1,0 +1,72 @@
+"""Folders that are whole or absent, and the checksums that tell a damaged file."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from erasmo_dagster import wheels
+
+
+@contextmanager
+def whole_folder(final: Path) -> Iterator[Path]:
+    """Yield an empty folder beside ``final`` that takes its place when the block ends well, and is removed otherwise.
+
+    One writer at a time: what an interrupted one left beside ``final`` is removed first. Raises ErasmoError when the
+    disk is full.
+    """
+    for stale in final.parent.glob(f".{final.name}.tmp-*"):
+        shutil.rmtree(stale, ignore_errors=True)
+    temporary = final.parent / f".{final.name}.tmp-{uuid.uuid4().hex[:8]}"
+    with disk_errors(final):
+        try:
+            temporary.mkdir(parents=True)
+            yield temporary
+            if final.exists():
+                old = temporary.with_name(f"{temporary.name}-old")
+                final.rename(old)
+                temporary.rename(final)
+                shutil.rmtree(old, ignore_errors=True)
+            else:
+                temporary.rename(final)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def disk_errors(folder: Path) -> Iterator[None]:
+    """As ``wheels.disk_errors``, and for safetensors' own error, which is not an OSError, too."""
+    from safetensors import SafetensorError
+
+    with wheels.disk_errors(folder):
+        try:
+            yield
+        except SafetensorError as error:
+            if "No space left on device" in str(error):
+                raise OSError(28, "No space left on device", str(folder)) from error
+            raise
+
+
+def file_sha256(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def checksums(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file below ``folder``, by its path relative to it."""
+    return {
+        path.relative_to(folder).as_posix(): file_sha256(path) for path in sorted(folder.rglob("*")) if path.is_file()
+    }
+
+
+def damaged(folder: Path, expected: Mapping[str, str]) -> str | None:
+    """Name of the first file that is missing or whose checksum differs; None where all are as they were written."""
+    for name, sha256 in expected.items():
+        if not (folder / name).is_file() or file_sha256(folder / name) != sha256:
+            return name
+    return None

@@ -1,0 +1,128 @@
+"""What was fitted from a dataset's rows, in one piece: JSON for what is text, safetensors for arrays."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from erasmo_dagster.errors import ErasmoError
+from erasmo_dagster.method.clustering import Scaler
+from erasmo_dagster.method.files import file_sha256, whole_folder
+from erasmo_dagster.method.textual import TextPlan
+from erasmo_dagster.settings import ClusteringSettings
+
+FORMAT = 1
+_STATE, _ARRAYS = "state.json", "state.safetensors"
+
+
+@dataclass(frozen=True, eq=False)
+class FittedClustering:
+    """``k`` segments: ``centers`` float32[k, d] in the vectors' own space, what scales distances, how they came about.
+
+    ``clustering.assign(vectors, centers, scaler)`` finds the segments of rows.
+    """
+
+    settings: ClusteringSettings
+    centers: npt.NDArray[np.float32]
+    scaler: Scaler | None
+    k: int
+
+
+@dataclass(frozen=True, eq=False)
+class FittedState:
+    """How rows become text and vectors become segments, unchanged until the next retraining.
+
+    ``clustering`` is None until there are segments.
+    """
+
+    text: TextPlan
+    clustering: FittedClustering | None
+
+    def save(self, folder: Path) -> None:
+        """Write ``state.json`` and ``state.safetensors``; ``folder`` appears whole, in the place of an older one.
+
+        Raises ErasmoError where the disk is full or not to be written on.
+        """
+        from safetensors.numpy import save_file
+
+        with whole_folder(folder) as new:
+            save_file(self._arrays(), new / _ARRAYS)
+            (new / _ARRAYS).chmod(new.stat().st_mode & 0o666)  # saved readable by their owner alone
+            state = {
+                "text": self.text.model_dump(mode="json"),
+                "clustering": self._described(),
+                "arrays_sha256": file_sha256(new / _ARRAYS),
+            }
+            document = {"format": FORMAT, "sha256": _digest(state), "state": state}
+            (new / _STATE).write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> FittedState:
+        """The state that was saved in ``folder``, its arrays bit for bit.
+
+        Raises ErasmoError where it is missing, damaged or of another format.
+        """
+        from safetensors import SafetensorError
+        from safetensors.numpy import load_file
+
+        try:
+            document = json.loads((folder / _STATE).read_text(encoding="utf-8"))
+            if document["format"] != FORMAT:
+                raise _unreadable(folder, f"is of format {document['format']}", f"format {FORMAT}")
+            state = document["state"]
+            if document["sha256"] != _digest(state):
+                raise _unreadable(folder, f"is damaged ({_STATE})", "the files as they were written")
+            if state["arrays_sha256"] != file_sha256(folder / _ARRAYS):
+                raise _unreadable(folder, f"is damaged ({_ARRAYS})", "the files as they were written")
+            arrays = load_file(folder / _ARRAYS)
+            return cls(TextPlan.model_validate(state["text"]), _clustering(state["clustering"], arrays))
+        except FileNotFoundError as error:
+            name = Path(error.filename).name
+            raise _unreadable(folder, f"lacks {name}", f"{_STATE} and {_ARRAYS}") from error
+        except (ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+            reason = f"does not load ({type(error).__name__})"
+            raise _unreadable(folder, reason, "the files as they were written") from error
+
+    def _arrays(self) -> dict[str, npt.NDArray[np.float32]]:
+        if self.clustering is None:
+            return {}
+        arrays = {"centers": self.clustering.centers}
+        if self.clustering.scaler is not None:
+            arrays |= {"scaler.mean": self.clustering.scaler.mean, "scaler.scale": self.clustering.scaler.scale}
+        return {name: np.ascontiguousarray(array) for name, array in arrays.items()}  # the file keeps memory's order
+
+    def _described(self) -> dict[str, Any] | None:
+        if self.clustering is None:
+            return None
+        return {"settings": self.clustering.settings.model_dump(mode="json"), "k": self.clustering.k}
+
+
+def _clustering(
+    described: dict[str, Any] | None, arrays: dict[str, npt.NDArray[np.float32]]
+) -> FittedClustering | None:
+    if described is None:
+        return None
+    return FittedClustering(
+        settings=ClusteringSettings.model_validate(described["settings"]),
+        centers=arrays["centers"],
+        scaler=Scaler(arrays["scaler.mean"], arrays["scaler.scale"]) if "scaler.mean" in arrays else None,
+        k=described["k"],
+    )
+
+
+def _digest(state: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
+
+
+def _unreadable(folder: Path, reason: str, expected: str) -> ErasmoError:
+    return ErasmoError(
+        f"Got a fitted state in {folder} that {reason}",
+        expected=expected,
+        fix="materialize the dataset's assets from text_corpus on again",
+    )

@@ -1,0 +1,157 @@
+"""What the command line prints, read from the published file, the warehouse and Dagster's instance."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+from rich.markup import escape
+from rich.table import Table
+
+from erasmo_dagster.errors import ErasmoError
+from erasmo_dagster.settings import Project, dataset_files, load_dataset
+
+if TYPE_CHECKING:
+    import dagster as dg
+    from rich.console import Console
+
+    from erasmo_dagster.defs.instance import RunReport
+
+
+@contextmanager
+def open_published(project: Project) -> Iterator[duckdb.DuckDBPyConnection]:
+    """The published file, read-only, with no way out of it: no other file, no network, no extension."""
+    if not project.published.is_file():
+        raise ErasmoError(
+            f"Got no published file {project.published}", expected="a dataset to have run", fix="erasmo run NAME"
+        )
+    con = duckdb.connect(
+        project.published,
+        read_only=True,
+        config={"enable_external_access": "false", "lock_configuration": "true", "allow_community_extensions": "false"},
+    )
+    try:
+        yield con
+    finally:
+        con.close()
+
+
+def print_query(out: Console, project: Project, query: str, *, format: str, limit: int) -> None:
+    """Run one query on the published file and print its rows as a table, CSV or JSON lines."""
+    if format not in ("table", "csv", "json"):
+        raise ErasmoError(f"Got --format {format}", expected="table, csv or json")
+    with open_published(project) as con:
+        try:
+            result = con.execute(query)
+        except duckdb.Error as error:
+            raise ErasmoError(f"Got a query that fails: {' '.join(str(error).split())}") from error
+        names = [column[0] for column in result.description or []]
+        if format == "csv":
+            writer = csv.writer(sys.stdout)
+            writer.writerow(names)
+            while rows := result.fetchmany(10_000):
+                writer.writerows(rows)
+        elif format == "json":
+            while rows := result.fetchmany(10_000):
+                for row in rows:
+                    sys.stdout.write(json.dumps(dict(zip(names, row, strict=True)), default=str) + "\n")
+        else:
+            rows = result.fetchmany(limit + 1)
+            _print_table(out, names, rows[:limit])
+            if len(rows) > limit:
+                out.print(f"... more than {limit} rows: see --limit, or --format csv for all", highlight=False)
+
+
+def print_dataset(out: Console, project: Project, name: str) -> None:
+    """One dataset: its segments, its figures and how to read them."""
+    from erasmo_dagster.method.quality import read_metrics
+
+    settings = load_dataset(project, name)
+    with open_published(project) as con:
+        sizes = con.execute(
+            "SELECT segment_id, segment_name, rows, share, version FROM segment_sizes WHERE dataset = ? ORDER BY 1",
+            [name],
+        ).fetchall()
+        figures = con.execute(
+            "SELECT metric, value, description FROM segment_metrics WHERE dataset = ?", [name]
+        ).fetchall()
+    if not sizes:
+        raise ErasmoError(f"Got dataset {name!r}, which is not published yet", fix=f"erasmo run {name}")
+    rows = sum(size[2] for size in sizes)
+    out.print(f"[bold]{name}[/bold] version {sizes[0][4]}: {rows} rows in {len(sizes)} segments", highlight=False)
+    if settings.description:
+        out.print(escape(settings.description), highlight=False)
+    bars = Table("segment", "name", "rows", "share", "", box=None, pad_edge=False)
+    for segment, label, count, share, _ in sizes:
+        bars.add_row(str(segment), escape(label), str(count), f"{share:.1%}", "█" * max(1, round(30 * share)))
+    out.print(bars)
+    _print_table(out, ["figure", "value", "how to read it"], [(m, _number(v), d) for m, v, d in sorted(figures)])
+    out.print(escape(read_metrics({metric: value for metric, value, _ in figures})), highlight=False)
+
+
+def print_run(out: Console, project: Project, name: str, report: RunReport) -> None:
+    """What a run did, stage by stage, and what it published."""
+    stages = Table("stage", "made by", "seconds", box=None, pad_edge=False)
+    for stage, metadata in report.metadata.items():
+        stages.add_row(stage, str(metadata.get("made_by", "this run")), str(metadata.get("seconds", "")))
+    out.print(f"[bold]{name}[/bold]: run {report.run_id}", highlight=False)
+    out.print(stages)
+    print_dataset(out, project, name)
+    out.print(f"published in {project.published}", highlight=False, soft_wrap=True)
+
+
+def print_status(out: Console, project: Project, instance: dg.DagsterInstance) -> None:
+    """One line a dataset: what is published, and how the last run ended."""
+    import dagster as dg
+
+    published: dict[str, tuple[Any, ...]] = {}
+    if project.published.is_file():
+        with open_published(project) as con:
+            rows = con.execute(
+                "SELECT dataset, version, rows, segments, published_at FROM publish_log"
+                " QUALIFY row_number() OVER (PARTITION BY dataset ORDER BY publish_id DESC) = 1"
+            ).fetchall()
+            published = {row[0]: row[1:] for row in rows}
+    lines = []
+    for name in sorted({*dataset_files(project), *published}):
+        runs = instance.get_runs(dg.RunsFilter(tags={"dagster/partition": name}), limit=1)
+        last = runs[0].status.value.lower() if runs else "never ran"
+        try:
+            load_dataset(project, name)
+            note = ""
+        except ErasmoError as error:
+            note = str(error)
+        version, count, segments, when = published.get(name, ("-", "-", "-", "-"))
+        lines.append((name, version, count, segments, str(when)[:19], last, note))
+    _print_table(out, ["dataset", "version", "rows", "segments", "published (UTC)", "last run", "note"], lines)
+
+
+def print_models(out: Console, project: Project) -> None:
+    """The base models on this machine."""
+    from erasmo_dagster.method.base_models import list_models
+
+    found = list_models(project.models)
+    if not found:
+        out.print(f"no base model in {project.models} yet; a run fetches the one that it needs", highlight=False)
+        return
+    rows = [
+        (m.name, f"{m.size_bytes / 1e6:.0f} MB", "ready" if m.ready else "unfinished", m.revision[:12], m.path)
+        for m in found
+    ]
+    _print_table(out, ["model", "size", "state", "revision", "folder"], rows)
+
+
+def _print_table(out: Console, names: list[str], rows: list[tuple[Any, ...]]) -> None:
+    table = Table(*(escape(name) for name in names), box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*("" if value is None else escape(_number(value)) for value in row))
+    out.print(table)
+
+
+def _number(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,231 @@
+"""The whole lineage through Dagster, with a tiny random-weight model and a real warehouse."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import polars as pl
+import pytest
+
+from erasmo_dagster.definitions import build_definitions
+from erasmo_dagster.defs.instance import open_instance, run_dataset
+from erasmo_dagster.errors import ErasmoError
+from erasmo_dagster.settings import Project
+from erasmo_dagster.show import open_published
+from erasmo_dagster.store.warehouse import open_warehouse
+from tests.conftest import DatasetWriter, customers
+
+
+def published(project: Project, query: str) -> list[Any]:
+    with open_published(project) as con:
+        return con.execute(query).fetchall()
+
+
+def warehouse(project: Project, query: str) -> list[Any]:
+    with open_warehouse(project.warehouse) as con:
+        return con.execute(query).fetchall()
+
+
+@pytest.fixture
+def run(project: Project) -> Callable[..., dict[str, dict[str, Any]]]:
+    def run(name: str = "customers", **options: Any) -> dict[str, dict[str, Any]]:
+        with open_instance(project) as instance:
+            return run_dataset(instance, project, name, **options).metadata
+
+    return run
+
+
+Run = Callable[..., dict[str, dict[str, Any]]]
+
+
+def test_a_table_becomes_published_segments(project: Project, write_dataset: DatasetWriter, run: Run) -> None:
+    write_dataset(extra="sensitive: age\ndescription: People.\n")
+    metadata = run()
+    assert list(metadata) == [
+        "source_table",
+        "text_corpus",
+        "adapter",
+        "embeddings",
+        "segments",
+        "segment_metrics",
+        "published_segments",
+    ]
+    assert published(project, "select count(*), count(distinct entity_key), min(version) from segments") == [
+        (60, 60, 1)
+    ]
+    assert published(project, "select sum(rows), round(sum(share), 6) from segment_sizes") == [(60, 1.0)]
+    names = {name for (name,) in published(project, "select metric from segment_metrics")}
+    assert {"silhouette", "calinski_harabasz", "davies_bouldin", "ari", "nmi", "accuracy"} <= names
+    assert published(project, "select dataset, version, rows, segments from publish_log") == [("customers", 1, 60, 3)]
+    columns = [row[0] for row in published(project, "describe customers_segmented")]
+    own = ["id", "job", "note", "email", "kind"]
+    assert columns == [*own, "entity_key", "segment_id", "segment_name", "confidence", "version", "assigned_at"]
+    assert not list(project.published.parent.glob("*.tmp*"))
+    comments = dict(
+        published(project, "select column_name, comment from duckdb_columns() where table_name = 'segments'")
+    )
+    assert "not a probability" in comments["confidence"]
+
+
+def test_metadata_shows_pictures_and_no_sensitive_value(
+    project: Project, write_dataset: DatasetWriter, run: Run
+) -> None:
+    write_dataset(extra="sensitive: note\n")
+    metadata = run()
+    assert metadata["adapter"]["loss"].startswith("![")
+    assert "data:image/png;base64" in metadata["segments"]["projection"]
+    assert "job is" in metadata["text_corpus"]["sample"]
+    for value in ("spring", "letters", "person1@"):
+        assert value not in str(metadata)
+
+
+def test_a_rerun_reuses_the_model_and_leaves_no_duplicates(
+    project: Project, write_dataset: DatasetWriter, run: Run
+) -> None:
+    write_dataset()
+    run()
+    before = published(project, "select entity_key, segment_id, confidence from segments order by all")
+    metadata = run()
+    reused = {stage for stage, shown in metadata.items() if "reused" in shown.get("made_by", "")}
+    assert {"source_table", "adapter", "embeddings"} <= reused
+    assert published(project, "select entity_key, segment_id, confidence from segments order by all") == before
+    assert published(project, "select distinct version from segments") == [(2,)]
+    for table in ("segments", "corpus"):
+        query = f"select count(*) from {table} group by dataset, version, entity_key having count(*) > 1"
+        assert warehouse(project, query) == []
+    assert "reused" not in run(retrain=True)["adapter"]["made_by"]
+
+
+def test_two_datasets_never_touch_each_others_rows(project: Project, write_dataset: DatasetWriter, run: Run) -> None:
+    write_dataset("one")
+    write_dataset("two", customers(30), extra="seed: 5\n")
+    run("one")
+    before = published(project, "select * from one_segmented order by all")
+    rows = warehouse(project, "select * from segments where dataset = 'one' order by all")
+    run("two")
+    assert published(project, "select dataset, count(*) from segments group by all order by all") == [
+        ("one", 60),
+        ("two", 30),
+    ]
+    assert published(project, "select * from one_segmented order by all") == before
+    assert warehouse(project, "select * from segments where dataset = 'one' order by all") == rows
+
+
+def test_the_label_reaches_no_segment(project: Project, write_dataset: DatasetWriter, run: Run) -> None:
+    frame = customers()
+    write_dataset("plain", frame)
+    write_dataset("permuted", frame.with_columns(pl.col("kind").shuffle(seed=1)))
+    run("plain")
+    run("permuted")
+    segments = "select entity_key, segment_id, confidence from segments where dataset = '{}' order by all"
+    assert published(project, segments.format("plain")) == published(project, segments.format("permuted"))
+    agreement = dict(published(project, "select dataset, value from segment_metrics where metric = 'ari'"))
+    assert agreement["plain"] != agreement["permuted"]
+
+
+def test_the_order_of_the_sources_rows_and_columns_changes_nothing(
+    project: Project, write_dataset: DatasetWriter, run: Run
+) -> None:
+    frame = customers()
+    write_dataset("plain", frame)
+    write_dataset("mixed", frame.sample(fraction=1, shuffle=True, seed=3).select(reversed(frame.columns)))
+    run("plain")
+    run("mixed")
+    segments = "select entity_key, segment_id, confidence from segments where dataset = '{}' order by all"
+    assert published(project, segments.format("plain")) == published(project, segments.format("mixed"))
+
+
+def test_one_stage_alone_takes_the_newest_of_what_it_needs(
+    project: Project, write_dataset: DatasetWriter, run: Run
+) -> None:
+    file = write_dataset()
+    run()
+    file.write_text(file.read_text().replace("k: 3", "k: 4"))
+    definitions = build_definitions(project)
+    with open_instance(project) as instance:
+        chosen = ["segments", "segment_metrics", "published_segments"]
+        job = definitions.resolve_implicit_global_asset_job_def()
+        result = job.execute_in_process(
+            partition_key="customers", instance=instance, asset_selection=[dg.AssetKey(name) for name in chosen]
+        )
+    assert result.success
+    assert published(project, "select max(version), count(distinct segment_id), count(*) from segments") == [(2, 4, 60)]
+    assert published(project, "select distinct version from segment_metrics") == [(2,)]
+
+
+def test_a_new_row_in_the_source_is_segmented_at_the_next_run(
+    project: Project, write_dataset: DatasetWriter, run: Run
+) -> None:
+    write_dataset(frame=customers(40))
+    run()
+    write_dataset(frame=customers(41))
+    metadata = run()
+    assert "reused" not in metadata["adapter"]["made_by"]
+    assert published(project, "select count(*) from customers_segmented") == [(41,)]
+
+
+def test_old_versions_go_and_their_files_with_them(project: Project, write_dataset: DatasetWriter) -> None:
+    (project.root / "erasmo.yaml").write_text("keep_versions: 2\n")
+    for number in range(4):
+        write_dataset(frame=customers(30 + number))
+        with open_instance(project) as instance:
+            run_dataset(instance, project, "customers")
+    assert [v for (v,) in warehouse(project, "select version from versions order by 1")] == [3, 4]
+    assert sorted(p.name for p in (project.artifacts / "customers").iterdir() if p.name.isdigit()) == ["3", "4"]
+    assert warehouse(project, "select distinct version from corpus order by 1") == [(3,), (4,)]
+
+
+def hostile_frame() -> pl.DataFrame:
+    frame = customers(24)
+    names = ['a "quoted" name', "select", "with space", "emoji 🐧", "x" * 200, "it's"]
+    return frame.with_columns(
+        *(pl.Series(name, [f"v{i % (n + 2)}" for i in range(24)]) for n, name in enumerate(names))
+    )
+
+
+def test_odd_column_names_and_long_cells_go_through(project: Project, write_dataset: DatasetWriter, run: Run) -> None:
+    long = pl.Series("long", ["word " * 20_000 if i == 3 else f"short {i % 2}" for i in range(24)])
+    taken = pl.Series("Segment_ID", list(range(24)))
+    write_dataset(frame=hostile_frame().with_columns(long, taken))
+    metadata = run()
+    assert metadata["embeddings"]["truncated_rows"] == 1
+    columns = [row[0] for row in published(project, "describe customers_segmented")]
+    assert 'a "quoted" name' in columns
+    assert "source_Segment_ID" in columns
+    assert columns.count("segment_id") == 1
+
+
+BAD: dict[str, tuple[Callable[[pl.DataFrame], pl.DataFrame], str, str]] = {
+    "empty table": (lambda f: f.head(0), "", "no row"),
+    "one row": (lambda f: f.head(1), "", "one row"),
+    "fewer rows than k": (lambda f: f.head(4), "", "clustering.k"),
+    "key absent": (lambda f: f.drop("id"), "", "id"),
+    "key with nulls": (lambda f: f.with_columns(pl.when(pl.col("id") > 2).then("id")), "", "without a value"),
+    "key with duplicates": (lambda f: f.with_columns(pl.col("id") // 2), "", "id"),
+    "nothing to write": (lambda f: f.select("id", "kind", "email"), "", "column"),
+    "all constant": (lambda f: f.select("id", "kind", "email", c=pl.lit("x")), "", "column"),
+    "unknown column named": (lambda f: f, "columns: {nme: {name: Name}}\n", "nme"),
+    "unknown key": (lambda f: f, "cluster: {}\n", "cluster"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_line_and_leaves_the_published_file(
+    project: Project, write_dataset: DatasetWriter, run: Run, case: str
+) -> None:
+    write_dataset(frame=customers(12))
+    run()
+    before = project.published.read_bytes()
+    change, extra, word = BAD[case]
+    file = write_dataset(frame=change(customers(12)), extra=extra)
+    if case == "fewer rows than k":
+        file.write_text(file.read_text().replace("k: 3", "k: 6"))
+    with pytest.raises(ErasmoError) as error:
+        run()
+    assert word in str(error.value)
+    assert "\n" not in str(error.value)
+    assert project.published.read_bytes() == before
+    assert sorted(p.name for p in Path(project.published.parent).iterdir()) == ["segments.duckdb"]

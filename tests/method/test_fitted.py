@@ -1,0 +1,151 @@
+"""What was fitted is saved and loaded whole, or not at all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from erasmo_dagster.errors import ErasmoError
+from erasmo_dagster.method.clustering import Scaler, assign, cluster
+from erasmo_dagster.method.fitted import FittedClustering, FittedState
+from erasmo_dagster.method.textual import TextPlan, fit_text, write_clauses
+from erasmo_dagster.settings import ClusteringSettings, DatasetSettings
+
+VECTORS = np.random.default_rng(0).normal(size=(40, 6)).astype(np.float32)
+FRAME = pl.DataFrame({"id": [1, 2, 3], "größe 🐧": [1.5, 2.0, None], "job": ["a", 'b "c"', "d"]})
+
+
+@pytest.fixture(scope="module")
+def plan() -> TextPlan:
+    return fit_text(FRAME, DatasetSettings.model_validate({"source": {"path": "t.parquet"}, "key": "id"}))
+
+
+def fitted(scale: str = "standard", k: int = 3) -> FittedClustering:
+    settings = ClusteringSettings.model_validate({"k": k, "scale": scale})
+    result = cluster(VECTORS, settings, seed=0)
+    return FittedClustering(settings=settings, centers=result.centers, scaler=result.scaler, k=result.k)
+
+
+@pytest.mark.parametrize("scale", ["none", "standard"])
+def test_a_round_trip_changes_nothing(scale: str, plan: TextPlan, tmp_path: Path) -> None:
+    saved = fitted(scale)
+    FittedState(text=plan, clustering=saved).save(tmp_path / "state")
+    assert sorted(p.name for p in (tmp_path / "state").iterdir()) == ["state.json", "state.safetensors"]
+    loaded = FittedState.load(tmp_path / "state")
+    assert loaded.text == plan
+    assert write_clauses(FRAME, loaded.text).to_list() == write_clauses(FRAME, plan).to_list()
+    assert loaded.clustering is not None
+    assert loaded.clustering.settings == saved.settings
+    assert loaded.clustering.k == 3
+    assert loaded.clustering.centers.dtype == np.float32
+    assert loaded.clustering.centers.tobytes() == saved.centers.tobytes()
+    before = assign(VECTORS, saved.centers, saved.scaler)
+    after = assign(VECTORS, loaded.clustering.centers, loaded.clustering.scaler)
+    assert after.labels.tobytes() == before.labels.tobytes()
+    assert after.confidence.tobytes() == before.confidence.tobytes()
+
+
+def test_arrays_are_kept_whatever_their_layout(plan: TextPlan, tmp_path: Path) -> None:
+    centers = np.asfortranarray(np.arange(12, dtype=np.float32).reshape(3, 4))[:, ::2]
+    scaler = Scaler(mean=np.zeros(4, np.float32)[::2], scale=np.arange(1, 5, dtype=np.float32)[::2])
+    state = FittedState(plan, FittedClustering(ClusteringSettings(), centers, scaler, 3))
+    state.save(tmp_path / "state")
+    loaded = FittedState.load(tmp_path / "state").clustering
+    assert loaded is not None
+    assert loaded.scaler is not None
+    assert loaded.centers.tolist() == centers.tolist()
+    assert loaded.scaler.scale.tolist() == [1, 3]
+
+
+def test_before_there_are_segments(plan: TextPlan, tmp_path: Path) -> None:
+    FittedState(text=plan, clustering=None).save(tmp_path / "state")
+    loaded = FittedState.load(tmp_path / "state")
+    assert loaded.text == plan
+    assert loaded.clustering is None
+
+
+def test_a_new_state_takes_the_place_of_the_old(plan: TextPlan, tmp_path: Path) -> None:
+    FittedState(plan, fitted(k=3)).save(tmp_path / "state")
+    (tmp_path / "state" / "stray").touch()
+    FittedState(plan, fitted("none", k=2)).save(tmp_path / "state")
+    loaded = FittedState.load(tmp_path / "state").clustering
+    assert loaded is not None
+    assert (loaded.k, loaded.scaler) == (2, None)
+    assert [p.name for p in tmp_path.iterdir()] == ["state"]
+    assert not (tmp_path / "state" / "stray").exists()
+
+
+def test_a_failed_save_leaves_the_old_state(plan: TextPlan, tmp_path: Path) -> None:
+    FittedState(plan, fitted()).save(tmp_path / "state")
+    files = {p.name: p.read_bytes() for p in (tmp_path / "state").iterdir()}
+    broken = FittedClustering(ClusteringSettings(), VECTORS[:2], None, k=object())  # type: ignore[arg-type]
+    with pytest.raises(TypeError):
+        FittedState(plan, broken).save(tmp_path / "state")
+    assert {p.name: p.read_bytes() for p in (tmp_path / "state").iterdir()} == files
+    assert [p.name for p in tmp_path.iterdir()] == ["state"]
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-9])
+
+
+def flip_a_bit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-9] ^= 1
+    path.write_bytes(content)
+
+
+def change_a_digit(path: Path) -> None:
+    changed = path.read_text().replace('"decimals": 6', '"decimals": 5')
+    assert changed != path.read_text()
+    path.write_text(changed)
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def not_an_object(path: Path) -> None:
+    path.write_text("[1]")
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("state.json", cut),
+        ("state.json", change_a_digit),
+        ("state.json", empty),
+        ("state.json", not_an_object),
+        ("state.json", Path.unlink),
+        ("state.safetensors", cut),
+        ("state.safetensors", flip_a_bit),
+        ("state.safetensors", empty),
+        ("state.safetensors", Path.unlink),
+    ],
+)
+def test_damage_is_found(name: str, damage: Callable[[Path], None], plan: TextPlan, tmp_path: Path) -> None:
+    FittedState(plan, fitted()).save(tmp_path / "state")
+    damage(tmp_path / "state" / name)
+    with pytest.raises(
+        ErasmoError, match=r"^Got a fitted state in .*state that .*, expected .*: materialize"
+    ) as caught:
+        FittedState.load(tmp_path / "state")
+    assert damage is not Path.unlink or f"lacks {name}" in caught.value.got
+
+
+def test_a_missing_folder(tmp_path: Path) -> None:
+    with pytest.raises(ErasmoError, match=r"lacks state\.json, expected state\.json and state\.safetensors"):
+        FittedState.load(tmp_path / "nowhere")
+
+
+def test_another_format_is_named(plan: TextPlan, tmp_path: Path) -> None:
+    FittedState(plan, None).save(tmp_path / "state")
+    file = tmp_path / "state" / "state.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"format": 99}))
+    with pytest.raises(ErasmoError, match="is of format 99, expected format 1"):
+        FittedState.load(tmp_path / "state")

@@ -1,0 +1,206 @@
+"""Figures of separation and of agreement with a label, and the sentence that reads them."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import calinski_harabasz_score, davies_bouldin_score, silhouette_score
+
+from erasmo_dagster.method.quality import METRICS, external_metrics, internal_metrics, read_metrics
+
+INTERNAL = {"silhouette", "silhouette_rows", "calinski_harabasz", "davies_bouldin", "rows", "segments"}
+EXTERNAL = {"ari", "nmi", "homogeneity", "accuracy", "f1_weighted", "label_rows"}
+
+
+def two_groups(rows: int = 60) -> tuple[np.ndarray, np.ndarray]:
+    labels = np.arange(rows) % 3 // 2
+    vectors = np.random.default_rng(0).normal(size=(rows, 5)) + 3 * labels[:, None]
+    return vectors.astype(np.float32), labels
+
+
+# From the vectors
+
+
+def test_internal_figures_are_scikit_learns() -> None:
+    vectors, labels = two_groups()
+    exact = vectors.astype(np.float64)
+    figures = internal_metrics(vectors, labels, max_rows=1000, seed=0)
+    assert figures == pytest.approx(
+        {
+            "silhouette": silhouette_score(exact, labels),
+            "calinski_harabasz": calinski_harabasz_score(exact, labels),
+            "davies_bouldin": davies_bouldin_score(exact, labels),
+            "silhouette_rows": 60,
+            "rows": 60,
+            "segments": 2,
+        },
+        rel=1e-5,
+    )
+
+
+def test_a_large_common_mean_loses_no_digits() -> None:
+    vectors, labels = two_groups(3000)
+    shifted = vectors + np.float32(20_000)
+    figures = internal_metrics(shifted, labels, max_rows=500, seed=0)
+    exact = internal_metrics(shifted.astype(np.float64) - 20_000, labels, max_rows=500, seed=0)
+    assert figures == pytest.approx(exact, rel=1e-4)
+
+
+def test_a_sample_is_seeded_and_holds_every_segment() -> None:
+    vectors, _ = two_groups(2000)
+    labels = (np.arange(2000) == 1234).astype(int)  # one row alone, which a sample of 100 would miss
+    figures = internal_metrics(vectors, labels, max_rows=100, seed=0)
+    assert figures["silhouette_rows"] == 100
+    assert figures["rows"] == 2000
+    assert figures == internal_metrics(vectors, labels, max_rows=100, seed=0)
+    assert figures["silhouette"] != internal_metrics(vectors, labels, max_rows=100, seed=1)["silhouette"]
+
+
+def test_noise_is_left_out() -> None:
+    vectors, labels = two_groups()
+    noisy = np.concatenate([vectors, np.full((7, 5), 1e4, np.float32)])
+    figures = internal_metrics(noisy, np.concatenate([labels, np.full(7, -1)]), max_rows=1000, seed=0)
+    assert figures == internal_metrics(vectors, labels, max_rows=1000, seed=0)
+
+
+@pytest.mark.parametrize("labels", [np.zeros(5, int), np.arange(5), np.full(5, -1), np.array([-1, -1, -1, 0, 1])])
+def test_undefined_figures_are_not_there(labels: np.ndarray) -> None:
+    figures = internal_metrics(np.eye(5, dtype=np.float32), labels, max_rows=100, seed=0)
+    kept = labels[labels >= 0]
+    assert figures == {"silhouette_rows": 0, "rows": len(kept), "segments": len(set(kept.tolist()))}
+
+
+def test_rows_that_are_all_alike_give_finite_figures() -> None:
+    figures = internal_metrics(np.ones((6, 2), np.float32), np.arange(6) % 2, max_rows=100, seed=0)
+    assert all(math.isfinite(value) for value in figures.values())
+
+
+# Against a label
+
+
+def test_more_segments_than_classes_by_hand() -> None:
+    figures = external_metrics(np.array([0, 0, 1, 1, 2]), ["a", "a", "b", None, "b"])
+    # 0 is matched to a, 1 or 2 to b: three of the four rows with a label; F1 of a is 1, of b 2/3.
+    assert figures["label_rows"] == 4
+    assert figures["accuracy"] == 3 / 4
+    assert figures["f1_weighted"] == pytest.approx((2 * 1 + 2 * 2 / 3) / 4)
+    assert figures["homogeneity"] == pytest.approx(1)
+    assert figures["ari"] == pytest.approx(4 / 7)  # 1 pair together in both, of 2 by label, 1 by segment, 6 in all
+
+
+def test_fewer_segments_than_classes_by_hand() -> None:
+    figures = external_metrics(np.array([0, 0, 0, 1, 1]), ["a", "a", "b", "c", "c"])
+    # 0 is matched to a, 1 to c, b to none: F1 of a is 4/5, of b 0, of c 1.
+    assert figures["accuracy"] == 4 / 5
+    assert figures["f1_weighted"] == pytest.approx((2 * 4 / 5 + 0 + 2 * 1) / 5)
+
+
+def test_the_matching_is_the_best_overall_not_the_greediest() -> None:
+    # Segment 0 has most rows of a, but giving it b and segment 1 a is right for more rows.
+    labels = np.array([0] * 5 + [0] * 4 + [1] * 4)
+    truth = ["a"] * 5 + ["b"] * 4 + ["a"] * 4
+    assert external_metrics(labels, truth)["accuracy"] == 8 / 13
+
+
+def test_noise_is_matched_to_no_class() -> None:
+    figures = external_metrics(np.array([-1, -1, -1, 0]), ["a", "a", "a", "b"])
+    assert figures["accuracy"] == 1 / 4
+    assert figures["f1_weighted"] == pytest.approx(1 / 4)
+    assert figures["ari"] == 1  # a group of its own there
+
+
+def test_perfect_agreement() -> None:
+    figures = external_metrics(np.array([4, 4, 0, 0, 1]), ["x", "x", "", "", "z"])
+    assert figures == {"ari": 1, "nmi": 1, "homogeneity": 1, "accuracy": 1, "f1_weighted": 1, "label_rows": 5}
+
+
+@pytest.mark.parametrize("truth", [["a"] * 20, [str(i) for i in range(20)], ["a"] + [None] * 19])
+def test_labels_that_say_little_give_figures_in_bounds(truth: list[str | None]) -> None:
+    figures = external_metrics(np.arange(20) % 3, truth)
+    assert all(METRICS[name].low <= value <= METRICS[name].high for name, value in figures.items())
+
+
+def test_a_label_without_values_measures_nothing() -> None:
+    assert external_metrics(np.array([0, 1]), [None, None]) == {"label_rows": 0}
+
+
+def test_labels_and_truth_are_as_many() -> None:
+    with pytest.raises(ValueError, match="got 2 labels and 3"):
+        external_metrics(np.array([0, 1]), ["a", "b", "c"])
+
+
+# Names of segments mean nothing
+
+
+@given(st.data())
+def test_renaming_segments_changes_no_figure(data: st.DataObject) -> None:
+    rows = data.draw(st.integers(4, 25))
+    labels = np.array(data.draw(st.lists(st.integers(0, 4), min_size=rows, max_size=rows)))
+    truth = data.draw(st.lists(st.sampled_from(["a", "b", "c", None]), min_size=rows, max_size=rows))
+    renamed = np.array(data.draw(st.permutations(range(5))))[labels]
+    assert external_metrics(renamed, truth) == pytest.approx(external_metrics(labels, truth))
+    vectors = np.random.default_rng(rows).normal(size=(rows, 3)).astype(np.float32)
+    before = internal_metrics(vectors, labels, max_rows=100, seed=0)
+    assert internal_metrics(vectors, renamed, max_rows=100, seed=0) == pytest.approx(before, rel=1e-4)
+
+
+# How to read them
+
+
+def test_every_figure_is_described_in_one_line() -> None:
+    assert set(METRICS) == INTERNAL | EXTERNAL
+    for name, info in METRICS.items():
+        assert info.name == name
+        assert info.low < info.high
+        assert info.description.endswith(".")
+        assert "\n" not in info.description
+
+
+def test_figures_are_the_described_ones() -> None:
+    vectors, labels = two_groups()
+    assert set(internal_metrics(vectors, labels, max_rows=100, seed=0)) == INTERNAL
+    assert set(external_metrics(labels, ["a", "b"] * 30)) == EXTERNAL
+
+
+def figures(silhouette: float, variance_between: float, rows: int = 1000, segments: int = 4) -> dict[str, float]:
+    ratio = variance_between / (segments - 1) / ((1 - variance_between) / (rows - segments))
+    return {"silhouette": silhouette, "calinski_harabasz": ratio, "rows": rows, "segments": segments, "ari": 0.3}
+
+
+@pytest.mark.parametrize(
+    ("silhouette", "between", "verdict"),
+    [
+        (0.7, 0.8, "Clear"),
+        (0.5, 0.1, "Compact, yet little"),
+        (0.3, 0.5, "Visible"),
+        (0.25, 0.1, "Visible"),
+        (0.1, 0.5, "Separated but loose"),
+        (0.1, 0.2, "Hardly grouped"),
+        (-0.2, 0.1, "Hardly grouped"),
+    ],
+)
+@pytest.mark.parametrize("rows", [100, 45_211])
+def test_the_reading(silhouette: float, between: float, verdict: str, rows: int) -> None:
+    sentence = read_metrics(figures(silhouette, between, rows))
+    assert sentence.startswith(verdict)
+    assert f"silhouette {silhouette:.2f}" in sentence
+    assert f"{between:.0%} of the variance" in sentence
+    assert "below 0.25" in sentence  # the thresholds are said
+    assert "only with others of the same vectors" in sentence
+    assert "\n" not in sentence
+
+
+def test_the_share_of_variance_is_what_it_says() -> None:
+    vectors, labels = two_groups()
+    measured = internal_metrics(vectors, labels, max_rows=100, seed=0)
+    centers = np.stack([vectors[labels == s].mean(axis=0) for s in (0, 1)])
+    share = ((centers[labels] - vectors.mean(axis=0)) ** 2).sum() / ((vectors - vectors.mean(axis=0)) ** 2).sum()
+    assert f"{share:.0%} of the variance" in read_metrics(measured)
+
+
+def test_nothing_to_read_is_said() -> None:
+    assert "nothing to read" in read_metrics({"silhouette_rows": 0, "rows": 5, "segments": 1})
