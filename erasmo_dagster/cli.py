@@ -20,6 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+_INTERRUPTED = 130
 out = Console()
 err = Console(stderr=True)
 
@@ -167,9 +168,10 @@ def main() -> None:
     except ErasmoError as error:
         err.print(f"error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
         sys.exit(1)
-    except KeyboardInterrupt:
-        err.print("interrupted; run the same command again and it goes on from what is done", highlight=False)
-        sys.exit(130)
+    except SystemExit as stop:
+        if stop.code == _INTERRUPTED:  # as typer answers Ctrl-C
+            err.print("interrupted; run the same command again and it goes on from what is done", highlight=False)
+        raise
 
 
 if __name__ == "__main__":

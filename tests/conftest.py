@@ -38,14 +38,19 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_causal_lm(tmp_path_factory.mktemp("models") / "tiny")
 
 
-@pytest.fixture
-def project(tmp_path: Path) -> Project:
-    root = tmp_path / "project"
+def make_project(folder: Path) -> Project:
+    """A project without datasets; its home lies beside it."""
+    root = folder / "project"
     (root / "datasets").mkdir(parents=True)
     (root / "workspace.yaml").write_text(
         "load_from:\n  - python_module: {module_name: erasmo_dagster.definitions, location_name: erasmo}\n"
     )
-    return open_project(root, tmp_path / "home")
+    return open_project(root, folder / "home")
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    return make_project(tmp_path)
 
 
 def customers(rows: int = 60) -> pl.DataFrame:

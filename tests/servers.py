@@ -28,9 +28,16 @@ def environment(project: Project) -> dict[str, str]:
     return kept | {"ERASMO_HOME": str(project.home)}
 
 
-def erasmo(project: Project, *arguments: str, **options: Any) -> subprocess.Popen[str]:
+@contextmanager
+def erasmo(project: Project, *arguments: str, **options: Any) -> Iterator[subprocess.Popen[str]]:
+    """The command as a process of its own, which does not outlive the block."""
     command = [sys.executable, "-m", "erasmo_dagster.cli", *arguments]
-    return subprocess.Popen(command, cwd=project.root, env=environment(project), text=True, **options)
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
+    with subprocess.Popen(command, cwd=project.root, env=environment(project), text=True, **options) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 class Webserver:
@@ -63,9 +70,8 @@ def served(project: Project, log: Path) -> Iterator[Webserver]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    with log.open("w") as output:
-        process = erasmo(project, "ui", "--port", str(port), stdout=output, stderr=output)
-        server = Webserver(f"http://127.0.0.1:{port}")
+    server = Webserver(f"http://127.0.0.1:{port}")
+    with log.open("w") as output, erasmo(project, "ui", "--port", str(port), stdout=output, stderr=output) as process:
 
         def answers() -> bool | None:
             assert process.poll() is None, log.read_text()

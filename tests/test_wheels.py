@@ -5,48 +5,19 @@ from __future__ import annotations
 import errno
 import hashlib
 import shutil
+import subprocess
 import sys
-import zipfile
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from erasmo_dagster import wheels
 from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.wheels import fetch_wheel_file
+from tests.wheelhouse import CONTENT, MEMBER, index, make_wheel
 
-MEMBER = "tinydata/data/birds.csv"
-CONTENT = b"name,mass\nadelie,3700\n"
-
-
-def make_wheel(
-    folder: Path, name: str = "tinydata", version: str = "1.0", files: dict[str, bytes] | None = None
-) -> str:
-    """Write a wheel that pip accepts; its sha256."""
-    folder.mkdir(exist_ok=True)
-    wheel = folder / f"{name}-{version}-py3-none-any.whl"
-    about = f"{name}-{version}.dist-info"
-    with zipfile.ZipFile(wheel, "w") as archive:
-        for path, content in (files or {MEMBER: CONTENT}).items():
-            archive.writestr(path, content)
-        archive.writestr(f"{about}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
-        archive.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
-        archive.writestr(f"{about}/RECORD", "")
-    return hashlib.sha256(wheel.read_bytes()).hexdigest()
-
-
-@pytest.fixture
-def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The only place where pip finds anything."""
-    folder = tmp_path / "index"
-    folder.mkdir()
-    for name in ("PIP_EXTRA_INDEX_URL", "PIP_INDEX_URL"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
-    return folder
+__all__ = ["index"]  # a fixture
 
 
 def fake_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
@@ -158,7 +129,7 @@ def test_a_disk_that_fills_while_the_member_is_written(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     sha256 = make_wheel(index)
-    monkeypatch.setattr(wheels.shutil, "copyfileobj", full)
+    monkeypatch.setattr(shutil, "copyfileobj", full)
     with pytest.raises(ErasmoError, match="free some space"):
         fetch_wheel_file("tinydata==1.0", MEMBER, sha256, tmp_path / "into")
     assert left_in(tmp_path / "into") == []
@@ -166,7 +137,7 @@ def test_a_disk_that_fills_while_the_member_is_written(
 
 def test_an_interruption_ends_pip_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[Any] = []
-    popen = wheels.subprocess.Popen
+    popen = subprocess.Popen
 
     def remember(*args: Any, **kwargs: Any) -> Any:
         started.append(popen(*args, **kwargs))
@@ -176,8 +147,8 @@ def test_an_interruption_ends_pip_and_leaves_nothing(tmp_path: Path, monkeypatch
         raise KeyboardInterrupt
 
     fake_python(tmp_path, monkeypatch, "exec sleep 60")
-    monkeypatch.setattr(wheels.subprocess, "Popen", remember)
-    monkeypatch.setattr(wheels.time, "sleep", interrupt)
+    monkeypatch.setattr(subprocess, "Popen", remember)
+    monkeypatch.setattr(time, "sleep", interrupt)
     with pytest.raises(KeyboardInterrupt):
         fetch_wheel_file("tinydata==1.0", MEMBER, "0" * 64, tmp_path / "into")
     assert started[0].returncode is not None

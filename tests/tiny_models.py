@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,13 +39,15 @@ def tiny_causal_lm(
     from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
     backend = _byte_level_bpe(corpus or CORPUS)
-    tokenizer = PreTrainedTokenizerFast(
+    make_tokenizer: Any = PreTrainedTokenizerFast
+    tokenizer = make_tokenizer(
         tokenizer_object=backend, eos_token=END, bos_token=END, pad_token=PAD, model_max_length=POSITIONS
     )
     config = _config(arch, hidden, layers, tokenizer.eos_token_id, tokenizer.pad_token_id, len(tokenizer))
     with torch.random.fork_rng(devices=[]), _no_bars():
         torch.manual_seed(seed)
-        model = AutoModelForCausalLM.from_config(config)
+        make_model: Any = AutoModelForCausalLM.from_config
+        model = make_model(config)
         # Fresh layers are nearly linear (std 0.02); wider weights make a text's vector depend on its content.
         for parameter in model.parameters():
             if parameter.dim() > 1:
@@ -102,8 +105,7 @@ def _byte_level_bpe(corpus: Sequence[str]) -> Any:
 @contextmanager
 def _no_bars() -> Iterator[None]:
     """Keeps transformers' progress bars out of the tests' output."""
-    from transformers.utils import logging
-
+    logging: Any = importlib.import_module("transformers.utils.logging")
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     yield

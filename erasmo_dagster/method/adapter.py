@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import hashlib
 import json
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from erasmo_dagster.method.batches import TrainingTexts, split_rows
 from erasmo_dagster.method.checkpoints import Checkpoints
 from erasmo_dagster.method.files import checksums, damaged, whole_folder
 from erasmo_dagster.method.loading import ADAPTER_MANIFEST, LoadedModel, load_base, load_model, pick_device, token_limit
+from erasmo_dagster.method.memory import release_memory
 from erasmo_dagster.method.quiet import quiet_libraries
 from erasmo_dagster.method.training import LossPoint, Training, TrainingResult
 from erasmo_dagster.settings import AdapterSettings
@@ -75,7 +75,7 @@ def fine_tune(
         _save(out, model, tokenizer, result, about)
     store.remove()
     del training, model
-    gc.collect()  # the model is part of reference cycles, and the next stage needs its memory
+    release_memory()
     return result
 
 

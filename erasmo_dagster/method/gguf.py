@@ -13,6 +13,7 @@ from typing import Any
 from erasmo_dagster import progress
 from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.method.files import checksums, whole_folder
+from erasmo_dagster.method.memory import release_memory
 from erasmo_dagster.method.quiet import quiet_libraries
 
 MANIFEST = "model.json"
@@ -41,6 +42,8 @@ def unpack_gguf(gguf: Path, into: Path, *, name: str, source_sha256: str) -> Non
             "files": checksums(folder),
         }
         (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+    del model
+    release_memory()
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:

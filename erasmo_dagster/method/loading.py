@@ -164,7 +164,7 @@ def _merged(model: Any, adapter: Path) -> Any:
 
     try:
         tuned = PeftModel.from_pretrained(model, str(adapter), local_files_only=True, torch_device="cpu")
-        return tuned.merge_and_unload(safe_merge=True)
+        return tuned.merge_and_unload()
     except Exception as error:
         fix = f"delete {adapter} and run again"
         raise _does_not_load(adapter, "the adapter", _reason(error), fix) from error

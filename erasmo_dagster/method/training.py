@@ -204,7 +204,7 @@ class Training:
         labels = torch.full_like(ids, IGNORED)
         labels[:, :-1] = torch.where(mask[:, 1:] == 1, ids[:, 1:], IGNORED)
         return torch.nn.functional.cross_entropy(
-            logits.view(-1, logits.shape[-1]).float(), labels.view(-1), ignore_index=IGNORED, reduction="sum"
+            logits.reshape(-1, logits.shape[-1]).float(), labels.view(-1), ignore_index=IGNORED, reduction="sum"
         )
 
     def _autocast(self) -> AbstractContextManager[Any]:

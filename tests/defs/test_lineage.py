@@ -16,7 +16,7 @@ from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.settings import Project
 from erasmo_dagster.show import open_published
 from erasmo_dagster.store.warehouse import open_warehouse
-from tests.conftest import DatasetWriter, customers
+from tests.conftest import DatasetWriter, customers, make_project
 
 
 def published(project: Project, query: str) -> list[Any]:
@@ -212,20 +212,28 @@ BAD: dict[str, tuple[Callable[[pl.DataFrame], pl.DataFrame], str, str]] = {
 }
 
 
-@pytest.mark.parametrize("case", BAD)
-def test_bad_input_is_one_line_and_leaves_the_published_file(
-    project: Project, write_dataset: DatasetWriter, run: Run, case: str
-) -> None:
+@pytest.fixture(scope="module")
+def segmented(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> DatasetWriter:
+    """A project with one published dataset, shared by the cases that must not change it."""
+    folder = tmp_path_factory.mktemp("segmented")
+    write_dataset = DatasetWriter(make_project(folder), tiny_model)
     write_dataset(frame=customers(12))
-    run()
+    with open_instance(write_dataset.project) as instance:
+        run_dataset(instance, write_dataset.project, "customers")
+    return write_dataset
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_line_and_leaves_the_published_file(segmented: DatasetWriter, case: str) -> None:
+    project = segmented.project
     before = project.published.read_bytes()
     change, extra, word = BAD[case]
-    file = write_dataset(frame=change(customers(12)), extra=extra)
+    file = segmented(frame=change(customers(12)), extra=extra)
     if case == "fewer rows than k":
         file.write_text(file.read_text().replace("k: 3", "k: 6"))
-    with pytest.raises(ErasmoError) as error:
-        run()
+    with open_instance(project) as instance, pytest.raises(ErasmoError) as error:
+        run_dataset(instance, project, "customers")
     assert word in str(error.value)
     assert "\n" not in str(error.value)
     assert project.published.read_bytes() == before
-    assert sorted(p.name for p in Path(project.published.parent).iterdir()) == ["segments.duckdb"]
+    assert sorted(p.name for p in project.published.parent.iterdir()) == ["segments.duckdb"]

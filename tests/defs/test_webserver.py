@@ -13,6 +13,8 @@ import pytest
 
 from erasmo_dagster.settings import Project
 from erasmo_dagster.show import open_published
+from erasmo_dagster.store.versions import stage_output
+from erasmo_dagster.store.warehouse import open_warehouse
 from tests.conftest import DatasetWriter, customers
 from tests.servers import Webserver, erasmo, served, wait_for
 
@@ -90,43 +92,38 @@ def test_one_dataset_trains_while_another_publishes(project: Project, write_data
         slow.read_text().replace("max_tokens: 300", "max_tokens: 100000000, epochs: 100000, patience: 100000")
     )
     write_dataset("fast", customers(30))
-    training = erasmo(project, "run", "slow", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with erasmo(project, "run", "slow", **quiet) as training:
         checkpoints = project.artifacts / "slow" / "training"
         wait_for("a checkpoint", lambda: list(checkpoints.glob("*/*")) or None)
-        other = erasmo(project, "run", "fast", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        out, err = other.communicate(timeout=120)
+        with erasmo(project, "run", "fast") as other:
+            out, err = other.communicate(timeout=120)
         assert other.returncode == 0, out + err
         assert training.poll() is None, "the slow run was to be training still"
         with open_published(project) as con:
             assert con.execute("select distinct dataset from segments").fetchall() == [("fast",)]
-    finally:
         training.send_signal(signal.SIGINT)
-        training.wait(timeout=60)
+        assert training.wait(timeout=60) == 130
 
 
 def test_an_interrupted_run_goes_on_from_its_checkpoint(project: Project, write_dataset: DatasetWriter) -> None:
     file = write_dataset("slow", customers(200))
-    quick = file.read_text()
-    file.write_text(quick.replace("max_tokens: 300", "max_tokens: 2000000, epochs: 400, patience: 100000"))
-    training = erasmo(project, "run", "slow", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    file.write_text(file.read_text().replace("max_tokens: 300", "max_tokens: 300000, epochs: 400, patience: 100000"))
     checkpoints = project.artifacts / "slow" / "training"
-    wait_for("a checkpoint", lambda: list(checkpoints.glob("*/*")) or None)
-    time.sleep(0.5)
-    training.send_signal(signal.SIGINT)
-    out, err = training.communicate(timeout=60)
+    with erasmo(project, "run", "slow") as training:
+        wait_for("a checkpoint", lambda: list(checkpoints.glob("*/*")) or None)
+        time.sleep(0.5)
+        training.send_signal(signal.SIGINT)
+        out, err = training.communicate(timeout=60)
     assert training.returncode == 130, out + err
     assert "interrupted" in err
     assert "Traceback" not in err
     assert not project.published.exists()
-    done = erasmo(project, "run", "slow", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    out, err = done.communicate(timeout=300)
-    assert done.returncode == 0, out + err
-    status = erasmo(project, "status", stdout=subprocess.PIPE)
-    assert "success" in status.communicate()[0]
-    from erasmo_dagster.store.versions import stage_output
-    from erasmo_dagster.store.warehouse import open_warehouse
-
+    with erasmo(project, "run", "slow") as again:
+        out, err = again.communicate(timeout=300)
+    assert again.returncode == 0, out + err
+    with erasmo(project, "status") as status:
+        assert "success" in status.communicate()[0]
     with open_warehouse(project.warehouse) as con:
         adapter = stage_output(con, "slow", 2, "adapter")
     assert adapter is not None

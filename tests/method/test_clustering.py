@@ -15,10 +15,13 @@ from hypothesis.extra.numpy import arrays
 from sklearn.cluster import AgglomerativeClustering, KMeans, SpectralClustering
 from sklearn.datasets import make_blobs, make_circles
 from sklearn.metrics import adjusted_rand_score, silhouette_score
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.method import clustering
 from erasmo_dagster.method.clustering import Scaler, SweepPoint, assign, cluster
+from erasmo_dagster.method.estimators import prepare
+from erasmo_dagster.method.quality import internal_metrics
 from erasmo_dagster.settings import ClusteringSettings
 
 METHODS: list[dict[str, Any]] = [
@@ -88,6 +91,12 @@ def test_scaling_lets_small_units_count() -> None:
     assert scaled.centers[:, 1] == pytest.approx([0, 1], abs=0.1)  # in the vectors' own units
 
 
+def test_the_kernel_is_as_wide_as_the_rows_are_apart() -> None:
+    vectors, groups = blobs(width=576)
+    result = cluster(vectors * 10, ClusteringSettings(method="spectral", affinity="rbf", k=3), seed=0)
+    assert result.labels.tolist() == groups.tolist()
+
+
 # scikit-learn's own estimators
 
 
@@ -116,6 +125,14 @@ def test_spectral_is_scikit_learns() -> None:
         assert adjusted_rand_score(theirs, ours.labels) == 1
 
 
+def test_spectral_swept_is_spectral_given() -> None:
+    vectors = cloud(150, width=2)
+    swept = cluster(vectors, ClusteringSettings(method="spectral", k_max=8), seed=0)
+    given = cluster(vectors, ClusteringSettings(method="spectral", k=swept.k), seed=0)
+    assert swept.k < 8
+    assert swept.labels.tolist() == given.labels.tolist()
+
+
 # The same answer every time
 
 
@@ -130,6 +147,21 @@ def test_the_same_seed_gives_the_same_segments(method: dict[str, Any]) -> None:
     assert vectors.tobytes() == kept.tobytes()
 
 
+def test_one_thread_adds_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sums of several threads differ in their last bits from run to run, too rarely for a test to wait for it."""
+    threads = []
+
+    def watched(*args: Any, **kwargs: Any) -> Any:
+        threads.extend(pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "openmp")
+        return prepare(*args, **kwargs)
+
+    monkeypatch.setattr(clustering, "prepare", watched)
+    with threadpool_limits(4, user_api="openmp"):
+        cluster(cloud(), ClusteringSettings(k=2), seed=0)
+    assert threads
+    assert set(threads) == {1}
+
+
 def test_the_seed_matters_where_starts_are_random() -> None:
     settings = ClusteringSettings(method="kmeans", k=8, n_init=1)
     found = {cluster(cloud(), settings, seed=seed).labels.tobytes() for seed in range(3)}
@@ -141,6 +173,15 @@ def test_row_order_changes_no_segment_where_nothing_is_drawn() -> None:
     settings = ClusteringSettings(method="agglomerative", k=9)
     there, here = cluster(vectors[order], settings, seed=0), cluster(vectors, settings, seed=0)
     assert there.labels.tolist() == here.labels[order].tolist()
+
+
+def test_layout_and_width_of_the_array_change_nothing() -> None:
+    vectors = cloud(100)
+    first = cluster(vectors, ClusteringSettings(k=4), seed=0)
+    for other in (np.asfortranarray(vectors), vectors.astype(np.float64)):
+        result = cluster(other, ClusteringSettings(k=4), seed=0)
+        assert result.labels.tobytes() == first.labels.tobytes()
+        assert result.centers.dtype == np.float32
 
 
 def test_segments_of_one_size_are_numbered_by_centre() -> None:
@@ -210,6 +251,16 @@ def test_the_sweep_keeps_the_figures_of_every_k() -> None:
     assert cluster(vectors, ClusteringSettings(k=3), seed=0).sweep == ()
 
 
+def test_the_sweep_takes_the_silhouette_of_as_many_rows_as_set() -> None:
+    vectors = cloud(400)
+    result = cluster(vectors, ClusteringSettings(k_max=3, metrics_rows=100), seed=4)
+    (point,) = [point for point in result.sweep if point.k == result.k]
+    sampled = internal_metrics(vectors, result.labels, max_rows=100, seed=4)
+    assert sampled["silhouette_rows"] == 100
+    assert point.silhouette == pytest.approx(sampled["silhouette"], rel=1e-4)
+    assert point.calinski_harabasz == pytest.approx(sampled["calinski_harabasz"], rel=1e-4)  # of all rows
+
+
 @pytest.mark.parametrize("choose_by", ["silhouette", "calinski_harabasz", "davies_bouldin"])
 def test_the_best_figure_chooses_k(choose_by: str) -> None:
     result = cluster(cloud(90), ClusteringSettings(k_max=7, choose_by=choose_by), seed=0)
@@ -248,6 +299,21 @@ def test_a_graph_in_pieces_is_said() -> None:
     assert any("is in 3 pieces" in note and "clustering.affinity" in note for note in result.notes)
 
 
+@every_method
+def test_segments_that_cannot_be_told_apart_are_said(method: dict[str, Any]) -> None:
+    # Different numbers, but their squared distances are 0 in 32 bits, or next to it.
+    vectors = np.array([[0], [1e-25], [2e-25], [1], [1]], np.float32)
+    result = cluster(vectors, ClusteringSettings(k=3, **method), seed=0)
+    assert result.k == 3 or f"Asked for k=3, {method['method']} told 2 segments apart." in result.notes
+    assert sorted(set(result.labels.tolist())) == list(range(result.k))
+
+
+def test_one_segment_is_no_result() -> None:
+    vectors = np.array([[0], [1e-25], [2e-25]], np.float32)
+    with pytest.raises(ErasmoError, match=r"^Got one segment from clustering.method=kmeans, expected at least two"):
+        cluster(vectors, ClusteringSettings(method="kmeans", k=2), seed=0)
+
+
 # What is refused
 
 
@@ -271,6 +337,12 @@ def test_a_graph_in_pieces_is_said() -> None:
             np.repeat(cloud(3), 4, axis=0),
             {"k": 4},
             "Got 3 different vectors in 12 rows for clustering.k=4, expected at least 4: "
+            "lower clustering.k or use columns that tell the rows apart.",
+        ),
+        (
+            np.array([[0.0], [-0.0], [0.0], [1.0]], np.float32),
+            {"k": 3},
+            "Got 2 different vectors in 4 rows for clustering.k=3, expected at least 3: "
             "lower clustering.k or use columns that tell the rows apart.",
         ),
     ],
