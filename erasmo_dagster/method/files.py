@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from erasmo_dagster import wheels
+from erasmo_dagster.errors import disk_errors
 
 
 @contextmanager
@@ -35,20 +35,6 @@ def whole_folder(final: Path) -> Iterator[Path]:
                 temporary.rename(final)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
-
-
-@contextmanager
-def disk_errors(folder: Path) -> Iterator[None]:
-    """As ``wheels.disk_errors``, and for safetensors' own error, which is not an OSError, too."""
-    from safetensors import SafetensorError
-
-    with wheels.disk_errors(folder):
-        try:
-            yield
-        except SafetensorError as error:
-            if "No space left on device" in str(error):
-                raise OSError(28, "No space left on device", str(folder)) from error
-            raise
 
 
 def file_sha256(path: Path) -> str:

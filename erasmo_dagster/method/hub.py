@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from erasmo_dagster.errors import ErasmoError
-from erasmo_dagster.method.files import disk_errors
+from erasmo_dagster.errors import ErasmoError, disk_errors
 from erasmo_dagster.method.quiet import quiet_libraries
 
 _WANTED = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja"]

@@ -165,7 +165,8 @@ class AdapterSettings(Settings):
     base_model: str = Field(
         DEFAULT_MODEL,
         pattern=r"^(hf|path|pypi):.+",
-        description="`hf:<owner>/<model>`, `path:<folder or GGUF file>` or `pypi:<package>==<version>`.",
+        description="`hf:<owner>/<model>`, `path:<folder or GGUF file>` (relative to the project) or "
+        "`pypi:<package>==<version>`.",
     )
     method: Literal["lora", "full", "none"] = Field(
         "lora", description="`lora` trains low-rank updates, `full` every weight, `none` uses the base model as it is."
@@ -255,7 +256,7 @@ class ClusteringSettings(Settings):
         "none", description="`standard` centres every dimension and scales it to unit variance first."
     )
     metrics_rows: int = Field(
-        10_000, ge=100, description="Rows on which the silhouette is computed, a seeded sample where there are more."
+        5_000, ge=100, description="Rows on which the silhouette is computed, a seeded sample where there are more."
     )
 
     @model_validator(mode="after")

@@ -145,7 +145,13 @@ def load_dataset(project: Project, name: str) -> DatasetSettings:
             expected=f"one of: {known}",
             fix=f"add one with `erasmo add FILE --key COLUMN --name {name}`",
         )
-    return _validated(DatasetSettings, _read_yaml(files[name]), files[name])
+    settings = _validated(DatasetSettings, _read_yaml(files[name]), files[name])
+    kind, _, place = settings.adapter.base_model.partition(":")
+    if kind == "path":
+        # Relative to the project, wherever the process was started.
+        model = f"path:{project.root / Path(place).expanduser()}"
+        settings = settings.model_copy(update={"adapter": settings.adapter.model_copy(update={"base_model": model})})
+    return settings
 
 
 def _read_yaml(path: Path) -> Any:

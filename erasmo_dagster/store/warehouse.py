@@ -18,7 +18,7 @@ import numpy as np
 import polars as pl
 from filelock import FileLock, Timeout
 
-from erasmo_dagster.errors import ErasmoError, explain_full_disk
+from erasmo_dagster.errors import ErasmoError, disk_errors
 
 SCHEMA_VERSION = 1
 
@@ -69,7 +69,7 @@ def open_warehouse(
     Raises ErasmoError when the lock is not free in ``lock_timeout`` seconds, or the file is not a warehouse of ours.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(path, lock_timeout), explain_full_disk(path.parent):
+    with _locked(path, lock_timeout), disk_errors(path.parent):
         con = _connect(path, deadline=time.monotonic() + lock_timeout)
         try:
             _migrate(con, path)

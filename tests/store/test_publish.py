@@ -150,7 +150,7 @@ except ErasmoError as error:
     print(error)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.stdout.startswith("Got a full disk"), done.stdout + done.stderr
+    assert done.stdout.startswith("Got no space left"), done.stdout + done.stderr
     assert project.published.read_bytes() == before
     assert [p.name for p in project.published.parent.iterdir()] == ["segments.duckdb"]
 

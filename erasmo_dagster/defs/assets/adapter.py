@@ -38,7 +38,9 @@ def adapter(
     run = begin_stage(context, warehouse)
     settings = run.settings.adapter
     base = resolve(settings.base_model, run.project.models)
-    hashed = run.hash_inputs(settings.model_dump(exclude={"device"}), run.settings.seed, base.revision)
+    hashed = run.hash_inputs(
+        settings.model_dump(exclude={"device", "base_model", "forward_tokens"}), run.settings.seed, base.revision
+    )
     output = None
     if not config.retrain:
         output = run.reusable(

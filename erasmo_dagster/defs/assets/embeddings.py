@@ -8,6 +8,7 @@ from erasmo_dagster.defs.stages import OWNERS, StageRun, begin_stage
 from erasmo_dagster.method.base_models import resolve
 from erasmo_dagster.method.embedding import EmbeddingResult, embed_rows
 from erasmo_dagster.method.encoders import CausalLMEncoder
+from erasmo_dagster.method.memory import release_memory
 from erasmo_dagster.store.artifacts import adapter_dir
 from erasmo_dagster.store.warehouse import read_corpus, write_embeddings
 
@@ -56,4 +57,7 @@ def _embed(run: StageRun, rows: list[list[str]]) -> EmbeddingResult:
     base = resolve(tuned.details["base_model"], run.project.models)
     folder = adapter_dir(run.project, run.dataset, tuned.version) if tuned.details["method"] != "none" else None
     encoder = CausalLMEncoder(base, folder, run.settings.embedding, device=run.settings.adapter.device)
-    return embed_rows(rows, encoder, run.settings.embedding, seed=run.settings.seed)
+    result = embed_rows(rows, encoder, run.settings.embedding, seed=run.settings.seed)
+    del encoder
+    release_memory()
+    return result

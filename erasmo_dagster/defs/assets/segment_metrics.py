@@ -7,8 +7,9 @@ from erasmo_dagster.defs.partitions import dataset_partitions
 from erasmo_dagster.defs.pictures import table
 from erasmo_dagster.defs.resources import WarehouseResource
 from erasmo_dagster.defs.stages import OWNERS, StageRun, begin_stage
+from erasmo_dagster.method.fitted import FittedState
 from erasmo_dagster.method.quality import METRICS, external_metrics, internal_metrics, read_metrics
-from erasmo_dagster.store.artifacts import snapshot_path
+from erasmo_dagster.store.artifacts import snapshot_path, state_dir
 from erasmo_dagster.store.sources import ENTITY_KEY
 from erasmo_dagster.store.warehouse import read_embeddings, read_segments, write_metrics
 
@@ -28,6 +29,9 @@ def segment_metrics(context: dg.AssetExecutionContext, warehouse: WarehouseResou
     with warehouse.get_connection() as con:
         _, vectors = read_embeddings(con, run.dataset, vectors_of.version, vectors_of.details["width"])
         segmented = read_segments(con, run.dataset, run.inputs["segments"].version)
+    fitted = FittedState.load(state_dir(run.project, run.dataset, run.inputs["segments"].version)).clustering
+    if fitted is not None and fitted.scaler is not None:
+        vectors = vectors / fitted.scaler.scale  # the space that was clustered
     labels = segmented["segment_id"].to_numpy()
     settings = run.settings
     figures = internal_metrics(vectors, labels, max_rows=settings.clustering.metrics_rows, seed=settings.seed)
