@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from tests.browser.pages import browser_page, open_lineage, open_partition
+from tests.browser.pages import browser_page, open_lineage, open_partition, open_picture
 
 PICTURES = Path(__file__).parent / "pictures"
 
@@ -16,14 +16,14 @@ PICTURES = Path(__file__).parent / "pictures"
 def main(url: str) -> None:
     """Save the lineage and the segments of the penguins."""
     PICTURES.mkdir(exist_ok=True)
-    with browser_page(1600, 700) as page:
+    with browser_page(1600, 780) as page:
         open_lineage(page, url)
-        page.wait_for_timeout(3000)  # the graph moves into place
+        page.wait_for_timeout(4000)  # the graph moves into place
         page.screenshot(path=PICTURES / "lineage.png")
-    with browser_page(1500, 1500) as page:
+    with browser_page(1500, 860) as page:
         open_partition(page, url, "segments", "penguins")
-        page.locator("img[src^='data:image/png']").first.wait_for()
-        page.wait_for_timeout(1500)
+        open_picture(page, "projection")
+        page.wait_for_timeout(1000)
         page.screenshot(path=PICTURES / "segments.png")
 
 

@@ -43,7 +43,7 @@ def run_demo(out: Console, project: Project) -> None:
         out.print(f"reused from an earlier run: {', '.join(reused) or 'nothing'}", highlight=False)
     query = "select dataset, segment_id, count(*) n from segments group by all order by all"
     out.rule("query the segments")
-    out.print(f'erasmo sql "{query}"', highlight=False)
+    out.print(f'erasmo sql "{query}"', highlight=False, soft_wrap=True)
     print_query(out, project, query, format="table", limit=100)
     out.rule()
     out.print(f"published file   {project.published}", highlight=False, soft_wrap=True)

@@ -46,7 +46,7 @@ def disk_fault(error: BaseException, folder: Path) -> ErasmoError | None:
         return ErasmoError(
             f"Got no space left on the disk of {folder}",
             expected="room for what is being written there",
-            fix="free some, or set ERASMO_HOME to a folder on another disk, and run again; "
+            fix="free some space, or set ERASMO_HOME to a folder on another disk, and run again; "
             "what was published is as it was",
         )
     if isinstance(error, OSError) and code in _NO_RIGHT:

@@ -15,8 +15,14 @@ def picture(png: bytes, alt: str) -> dg.MarkdownMetadataValue:
 def table(rows: Sequence[Mapping[str, Any]]) -> dg.TableMetadataValue:
     """A table; every row has the same keys."""
     return dg.MetadataValue.table(
-        records=[dg.TableRecord({k: "" if v is None else v for k, v in row.items()}) for row in rows],
+        records=[dg.TableRecord({k: _shown(v) for k, v in row.items()}) for row in rows],
         schema=dg.TableSchema(columns=[dg.TableColumn(name) for name in rows[0]])
         if rows
         else dg.TableSchema(columns=[]),
     )
+
+
+def _shown(value: Any) -> Any:
+    if value is None:
+        return ""
+    return float(f"{value:.5g}") if isinstance(value, float) else value

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Locator, Page, sync_playwright
 
 FLAGS = [
     "--no-sandbox",
@@ -33,12 +33,21 @@ def browser_page(width: int = 1500, height: int = 900) -> Iterator[Page]:
 
 
 def open_lineage(page: Page, url: str) -> None:
-    """The graph of all assets."""
-    page.goto(f"{url}/asset-groups?expanded=*", wait_until="networkidle")
-    page.get_by_text("published_segments").first.wait_for(timeout=30_000)
+    """The graph of everything that the published file is made of."""
+    page.goto(f"{url}/assets/published_segments?view=lineage&lineageScope=upstream&lineageDepth=10")
+    page.get_by_text("source_table").first.wait_for(timeout=60_000)
 
 
 def open_partition(page: Page, url: str, asset: str, partition: str) -> None:
-    """One asset's partitions, with one of them open: its metadata and pictures."""
-    page.goto(f"{url}/assets/{asset}?view=partitions&partition={partition}", wait_until="networkidle")
-    page.get_by_text(partition, exact=True).first.wait_for(timeout=30_000)
+    """One asset's partitions, with one of them open: its metadata."""
+    page.goto(f"{url}/assets/{asset}?view=partitions&partition={partition}")
+    page.get_by_text("Latest materialization").wait_for(timeout=60_000)
+
+
+def open_picture(page: Page, name: str) -> Locator:
+    """A picture among the metadata that is open: the UI shows it in a dialog."""
+    row = page.locator("tr", has=page.get_by_text(name, exact=True))
+    row.get_by_text("[Show Markdown]").click()
+    picture = page.locator("img[src^='data:image/png']")
+    picture.wait_for(timeout=30_000)
+    return picture

@@ -9,7 +9,7 @@ import pytest
 
 from erasmo_dagster.defs.instance import open_instance, run_dataset
 from erasmo_dagster.settings import Project
-from tests.browser.pages import browser_page, open_lineage, open_partition
+from tests.browser.pages import browser_page, open_lineage, open_partition, open_picture
 from tests.conftest import DatasetWriter
 from tests.servers import Webserver, served
 
@@ -33,10 +33,12 @@ def test_the_ui_shows_lineage_partitions_and_plots(server: Webserver) -> None:
             assert page.get_by_text(asset, exact=True).first.is_visible(), asset
         open_partition(page, server.url, "segments", "people")
         assert page.get_by_text("others", exact=True).first.is_visible()
-        pictures = page.locator("img[src^='data:image/png']")
-        pictures.first.wait_for(timeout=30_000)
-        widths = [pictures.nth(i).evaluate("picture => picture.naturalWidth") for i in range(pictures.count())]
-        assert len(widths) >= 2
-        assert all(width > 300 for width in widths)
+        for name in ("sizes", "projection"):
+            picture = open_picture(page, name)
+            assert picture.evaluate("picture => picture.naturalWidth") > 300
+            page.get_by_role("button", name="Close").click()
+            picture.wait_for(state="detached")
+        open_partition(page, server.url, "adapter", "people")
+        assert open_picture(page, "loss").is_visible()
         open_partition(page, server.url, "segment_metrics", "people")
-        assert page.get_by_text("silhouette").first.is_visible()
+        page.get_by_text("silhouette").first.wait_for()
