@@ -1,23 +1,10 @@
-"""Dagster's entry: assembly, nothing else."""
+"""Dagster's entry: the definitions of the project that the process works in."""
 
 import dagster as dg
 
-from erasmo_dagster.defs.assets import STAGE_ASSETS
-from erasmo_dagster.defs.jobs import segment_dataset
-from erasmo_dagster.defs.resources import project_resources
+from erasmo_dagster.defs.assembly import build_definitions
 from erasmo_dagster.quiet_exit import quiet_exit
-from erasmo_dagster.settings import Project, find_project
-
-
-def build_definitions(project: Project) -> dg.Definitions:
-    """The definitions of one project."""
-    return dg.Definitions(
-        assets=STAGE_ASSETS,
-        jobs=[segment_dataset],
-        resources=project_resources(project),
-        # One process a run: every further process would import torch anew.
-        executor=dg.in_process_executor,
-    )
+from erasmo_dagster.settings import find_project
 
 
 @dg.definitions

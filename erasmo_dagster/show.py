@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -101,8 +101,25 @@ def print_run(out: Console, project: Project, name: str, report: RunReport) -> N
         stages.add_row(stage, str(metadata.get("made_by", "this run")), str(metadata.get("seconds", "")))
     out.print(f"[bold]{name}[/bold]: run {report.run_id}", highlight=False)
     out.print(stages)
+    for note in _notes(report.metadata):
+        out.print(note, highlight=False, markup=False)
     print_dataset(out, project, name)
     out.print(f"published in {project.published}", highlight=False, soft_wrap=True)
+
+
+def _notes(metadata: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """What a run did that its user should know of."""
+    corpus, adapter, vectors, segments = (
+        metadata.get(stage, {}) for stage in ("text_corpus", "adapter", "embeddings", "segments")
+    )
+    if (left_out := corpus.get("left_out", "nothing")) != "nothing":
+        yield "columns left out of the text:\n" + str(left_out)
+    if cut := adapter.get("truncated_rows"):
+        yield f"{cut} rows were cut to adapter.max_length tokens in training"
+    if cut := vectors.get("truncated_rows"):
+        yield f"{cut} rows were cut to the tokens that the model can take (embedding.max_length)"
+    if notes := segments.get("notes"):
+        yield str(notes)
 
 
 def print_status(out: Console, project: Project, instance: dg.DagsterInstance) -> None:

@@ -17,7 +17,7 @@ LEAVES = {"settings", "errors", "progress", "wheels"}
 RULES = {
     "method": (LEAVES | {"method"}, {"dagster", "dagster_duckdb", "duckdb"}),
     "store": (LEAVES | {"store"}, {"dagster", "dagster_duckdb", "torch", "transformers", "peft"}),
-    "defs": (LEAVES | {"defs", "store", "method", "definitions"}, {"typer", "torch", "transformers", "peft"}),
+    "defs": (LEAVES | {"defs", "store", "method"}, {"typer", "torch", "transformers", "peft"}),
 }
 HEAVY = {"torch", "transformers", "peft", "sklearn", "matplotlib", "scipy"}
 

@@ -13,6 +13,7 @@ import dagster as dg
 import psutil
 from dagster import DagsterExecutionInterruptedError, DagsterRunStatus, RunsFilter
 
+from erasmo_dagster.defs.assembly import build_definitions
 from erasmo_dagster.defs.partitions import register_datasets
 from erasmo_dagster.settings import Project
 
@@ -85,8 +86,6 @@ def run_dataset(instance: dg.DagsterInstance, project: Project, dataset: str, *,
 
     Raises what the failing stage raised; the run is then recorded as failed.
     """
-    from erasmo_dagster.definitions import build_definitions
-
     end_dead_runs(instance)
     run_config = {
         # Dagster's events are in the UI; the terminal shows progress and outcome.

@@ -10,7 +10,7 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from erasmo_dagster.definitions import build_definitions
+from erasmo_dagster.defs.assembly import build_definitions
 from erasmo_dagster.defs.instance import open_instance, run_dataset
 from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.settings import Project
