@@ -40,6 +40,18 @@ def erasmo(project: Project, *arguments: str, **options: Any) -> Iterator[subpro
             process.kill()
 
 
+def interrupt(process: subprocess.Popen[str]) -> None:
+    """Ctrl-C, again if need be: Python drops an exception that a signal raises inside a finalizer."""
+    for _ in range(3):
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(timeout=20)
+            return
+        except subprocess.TimeoutExpired:
+            continue
+    raise AssertionError("the process goes on after three interrupts")
+
+
 class Webserver:
     """Speaks GraphQL as the UI does."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ from erasmo_dagster.show import open_published
 from erasmo_dagster.store.versions import stage_output
 from erasmo_dagster.store.warehouse import open_warehouse
 from tests.conftest import DatasetWriter, customers
-from tests.servers import Webserver, erasmo, served, wait_for
+from tests.servers import Webserver, erasmo, interrupt, served, wait_for
 
 pytestmark = pytest.mark.daemon
 
@@ -102,8 +101,8 @@ def test_one_dataset_trains_while_another_publishes(project: Project, write_data
         assert training.poll() is None, "the slow run was to be training still"
         with open_published(project) as con:
             assert con.execute("select distinct dataset from segments").fetchall() == [("fast",)]
-        training.send_signal(signal.SIGINT)
-        assert training.wait(timeout=60) == 130
+        interrupt(training)
+        assert training.returncode == 130
 
 
 def test_an_interrupted_run_goes_on_from_its_checkpoint(project: Project, write_dataset: DatasetWriter) -> None:
@@ -113,8 +112,8 @@ def test_an_interrupted_run_goes_on_from_its_checkpoint(project: Project, write_
     with erasmo(project, "run", "slow") as training:
         wait_for("a checkpoint", lambda: list(checkpoints.glob("*/*")) or None)
         time.sleep(0.5)
-        training.send_signal(signal.SIGINT)
-        out, err = training.communicate(timeout=60)
+        interrupt(training)
+        out, err = training.communicate()
     assert training.returncode == 130, out + err
     assert "interrupted" in err
     assert "Traceback" not in err
