@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from erasmo_dagster import progress
 from erasmo_dagster.errors import ErasmoError
-from erasmo_dagster.memory import PeakMemory
 from erasmo_dagster.method.quiet import quiet_libraries
+from erasmo_dagster.peak_memory import PeakMemory
 from erasmo_dagster.settings import Project, dataset_files, load_dataset, write_schema
 
 if TYPE_CHECKING:

@@ -69,6 +69,11 @@ class StageRun:
         )
 
 
+def root_run(context: dg.AssetExecutionContext) -> str:
+    """The id by which a run has its version: a retry by Dagster is a new run with the same root."""
+    return context.run.root_run_id or context.run.run_id
+
+
 def begin_stage(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> StageRun:
     """Open a stage: validated settings, the run's version, and the outputs it reads.
 
@@ -77,10 +82,8 @@ def begin_stage(context: dg.AssetExecutionContext, warehouse: WarehouseResource)
     stage, dataset = context.asset_key.path[-1], context.partition_key
     project = warehouse.project
     settings = load_dataset(project, dataset)
-    run = context.run
     with warehouse.get_connection() as con:
-        # A retry by Dagster is a new run with the same root, and goes on with the same version.
-        version = begin_version(con, dataset, run.root_run_id or run.run_id)
+        version = begin_version(con, dataset, root_run(context))
         inputs = {name: upstream(con, dataset, version, name) for name in STAGES[stage]}
     code_version = context.assets_def.code_versions_by_key[context.asset_key] or ""
     return StageRun(stage, dataset, version, settings, project, warehouse, code_version, inputs)

@@ -20,7 +20,7 @@ from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.settings import DatasetSettings, Project
 from erasmo_dagster.store.artifacts import delete_version_files, snapshot_path
 from erasmo_dagster.store.sources import ENTITY_KEY
-from erasmo_dagster.store.sql import quote
+from erasmo_dagster.store.sql import literal, quote
 from erasmo_dagster.store.versions import StageOutput, published_versions, stage_output, superseded_versions
 from erasmo_dagster.store.warehouse import delete_version, now, one_row, open_warehouse
 
@@ -176,7 +176,7 @@ def _build(
         " JOIN chosen_versions c ON s.dataset = c.dataset AND s.version = c.segments_version"
     )
     con.execute(f"CREATE TEMP TABLE new_log AS SELECT {_literals(log)}", list(log.values()))
-    con.execute(f"ATTACH {_text(str(candidate))} AS published")
+    con.execute(f"ATTACH {literal(candidate)} AS published")
     try:
         for table, query in _TABLES.items():
             con.execute(f"CREATE TABLE published.{table} AS SELECT * FROM ({query}) ORDER BY ALL")
@@ -185,7 +185,7 @@ def _build(
         for name, comment in _COMMENTS.items():
             table, _, column = name.partition(".")
             what = f"COLUMN published.{table}.{column}" if column else f"TABLE published.{table}"
-            con.execute(f"COMMENT ON {what} IS {_text(comment)}")
+            con.execute(f"COMMENT ON {what} IS {literal(comment)}")
         con.execute("CHECKPOINT published")
     finally:
         con.execute("DETACH published")
@@ -210,10 +210,9 @@ def _wide_table(
         " WHERE s.dataset = ? ORDER BY s.entity_key",
         [str(snapshot_path(project, dataset, source.version)), dataset],
     )
-    con.execute(
-        f"COMMENT ON TABLE {table} IS {_text(f'One row per entity of {dataset}: its own columns beside its segment.')}"
-    )
-    con.execute(f"COMMENT ON COLUMN {table}.confidence IS {_text(_COMMENTS['segments.confidence'])}")
+    grain = f"One row per entity of {dataset}: its own columns beside its segment."
+    con.execute(f"COMMENT ON TABLE {table} IS {literal(grain)}")
+    con.execute(f"COMMENT ON COLUMN {table}.confidence IS {literal(_COMMENTS['segments.confidence'])}")
 
 
 def _aliases(columns: list[str]) -> dict[str, str]:
@@ -262,7 +261,3 @@ def _remove_superseded(con: duckdb.DuckDBPyConnection, project: Project, dataset
         con.commit()
         delete_version_files(project, dataset, version)
     return removed
-
-
-def _text(value: str) -> str:
-    return "'" + value.replace("'", "''") + "'"

@@ -37,19 +37,6 @@ FAST: dict[str, Any] = {
 }
 
 
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, LocalModel]:
-    root = tmp_path_factory.mktemp("models")
-    return {
-        arch: resolve(f"path:{tiny_causal_lm(root / arch, arch=arch)}", root / "unpacked") for arch in ARCHITECTURES
-    }
-
-
-@pytest.fixture
-def base(models: dict[str, LocalModel]) -> LocalModel:
-    return models["llama"]
-
-
 @pytest.fixture(autouse=True)
 def _one_thread() -> Iterator[None]:
     import torch

@@ -11,12 +11,12 @@ import pytest
 
 from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.method.adapter import fine_tune
-from erasmo_dagster.method.base_models import LocalModel, resolve
+from erasmo_dagster.method.base_models import LocalModel
 from erasmo_dagster.method.embedding import embed_rows
 from erasmo_dagster.method.encoders import CausalLMEncoder
 from erasmo_dagster.method.loading import load_base
 from erasmo_dagster.settings import AdapterSettings, EmbeddingSettings
-from tests.tiny_models import ARCHITECTURES, POSITIONS, tiny_causal_lm
+from tests.tiny_models import ARCHITECTURES, POSITIONS
 
 TEXTS = [
     "age is 41",
@@ -25,19 +25,6 @@ TEXTS = [
     "sex is male, island is Biscoe",
 ]
 ROWS = [["age is 41", "job is technician"], ["age is 70", "job is retired"], ["age is 41", "job is technician"]]
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, LocalModel]:
-    root = tmp_path_factory.mktemp("models")
-    return {
-        arch: resolve(f"path:{tiny_causal_lm(root / arch, arch=arch)}", root / "unpacked") for arch in ARCHITECTURES
-    }
-
-
-@pytest.fixture
-def base(models: dict[str, LocalModel]) -> LocalModel:
-    return models["llama"]
 
 
 @pytest.fixture(autouse=True)

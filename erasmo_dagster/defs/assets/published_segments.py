@@ -6,7 +6,7 @@ import dagster as dg
 
 from erasmo_dagster.defs.partitions import dataset_partitions
 from erasmo_dagster.defs.resources import WarehouseResource
-from erasmo_dagster.defs.stages import OWNERS
+from erasmo_dagster.defs.stages import OWNERS, root_run
 from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.settings import DatasetSettings, Project, dataset_files, load_dataset
 from erasmo_dagster.store.publish import publish
@@ -26,7 +26,7 @@ def published_segments(context: dg.AssetExecutionContext, warehouse: WarehouseRe
     project, dataset = warehouse.project, context.partition_key
     run = context.run
     with warehouse.get_connection() as con:
-        version = version_of_run(con, dataset, run.root_run_id or run.run_id)
+        version = version_of_run(con, dataset, root_run(context))
         if version is None or stage_output(con, dataset, version, "segment_metrics") is None:
             version = newest_version_with(con, dataset, "segment_metrics")
     if version is None:
