@@ -96,7 +96,9 @@ def test_a_rerun_reuses_the_model_and_leaves_no_duplicates(
     for table in ("segments", "corpus"):
         query = f"select count(*) from {table} group by dataset, version, entity_key having count(*) > 1"
         assert warehouse(project, query) == []
-    assert "reused" not in run(retrain=True)["adapter"]["made_by"]
+    retrained = run(retrain=True)
+    assert "reused" not in retrained["adapter"]["made_by"]
+    assert "reused" not in retrained["embeddings"]["made_by"]
 
 
 def test_two_datasets_never_touch_each_others_rows(project: Project, write_dataset: DatasetWriter, run: Run) -> None:

@@ -26,7 +26,9 @@ def embeddings(context: dg.AssetExecutionContext, warehouse: WarehouseResource) 
     run = begin_stage(context, warehouse)
     settings = run.settings.embedding
     hashed = run.hash_inputs(settings.model_dump(exclude={"batch_tokens"}), run.settings.seed)
-    output = run.reusable(hashed, lambda _: True)
+    # An adapter that was trained anew has the same inputs and, on a GPU, other weights.
+    adapter_version = run.inputs["adapter"].version
+    output = run.reusable(hashed, lambda o: o.details.get("adapter_version") == adapter_version)
     if output is None:
         with warehouse.get_connection() as con:
             corpus = read_corpus(con, run.dataset, run.inputs["text_corpus"].version)
@@ -38,6 +40,7 @@ def embeddings(context: dg.AssetExecutionContext, warehouse: WarehouseResource) 
                 hashed,
                 {
                     "rows": result.rows,
+                    "adapter_version": adapter_version,
                     "width": int(result.vectors.shape[1]),
                     "table": table,
                     "distinct_texts": result.distinct_texts,
