@@ -1,5 +1,6 @@
 """Every setting, declared once: a dataset's YAML, the project's ``erasmo.yaml``, and where things are."""
 
+from erasmo_dagster.settings.base import Duration, Settings
 from erasmo_dagster.settings.dataset import (
     DEFAULT_MODEL,
     AdapterSettings,
@@ -26,6 +27,7 @@ from erasmo_dagster.settings.project import (
     open_project,
     write_schema,
 )
+from erasmo_dagster.settings.refresh import GateSettings, NotifySettings, RefreshSettings
 
 __all__ = [
     "DEFAULT_MODEL",
@@ -34,12 +36,17 @@ __all__ = [
     "ClusteringSettings",
     "ColumnSettings",
     "DatasetSettings",
+    "Duration",
     "EmbeddingSettings",
     "Format",
+    "GateSettings",
     "LoraSettings",
+    "NotifySettings",
     "Project",
     "ProjectSettings",
     "PublishSettings",
+    "RefreshSettings",
+    "Settings",
     "SourceSettings",
     "TableSettings",
     "TextSettings",

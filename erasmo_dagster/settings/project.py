@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,7 +13,9 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from erasmo_dagster.errors import ErasmoError
-from erasmo_dagster.settings.dataset import DatasetSettings, Settings
+from erasmo_dagster.settings.base import Duration, Settings
+from erasmo_dagster.settings.dataset import DatasetSettings
+from erasmo_dagster.settings.refresh import NotifySettings
 
 M = TypeVar("M", bound=BaseModel)
 NAME_PATTERN = r"^[a-z][a-z0-9_]{0,47}$"
@@ -22,7 +25,19 @@ class ProjectSettings(Settings):
     """The project's optional ``erasmo.yaml``."""
 
     max_concurrent_runs: int = Field(1, ge=1, le=64, description="Runs that Dagster's queue lets go at once.")
-    run_retries: int = Field(1, ge=0, le=10, description="Times that Dagster starts a failed run anew.")
+    run_retries: int = Field(
+        1, ge=0, le=10, description="Times that Dagster starts a run anew whose process died; see also refresh.retries."
+    )
+    sensor_interval: Duration = Field(
+        timedelta(seconds=30), ge=timedelta(seconds=1), description="Time between two looks at the sources."
+    )
+    retire_after: Duration = Field(
+        timedelta(hours=24),
+        description="A dataset whose YAML has been absent this long is hidden from the published file.",
+    )
+    notify: NotifySettings | None = Field(
+        None, description="Who is told of a failure, for datasets that do not say it themselves."
+    )
     keep_versions: int = Field(
         5, ge=1, description="Versions kept of each dataset, with their adapters; the published one always stays."
     )
