@@ -87,7 +87,8 @@ def run(
 @app.command()
 def status() -> None:
     """Say for each dataset what is published, and how its last run ended."""
-    from erasmo_dagster.defs.instance import end_dead_runs, open_instance
+    from erasmo_dagster.defs.instance import open_instance
+    from erasmo_dagster.defs.runs import end_dead_runs
     from erasmo_dagster.settings import find_project
     from erasmo_dagster.show import print_status
 

@@ -10,11 +10,11 @@ import pytest
 from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.settings import (
     Project,
-    dataset_files,
     dataset_schema,
     find_project,
     load_dataset,
     open_project,
+    scan_datasets,
 )
 
 MINIMAL = "source: {path: a.csv}\nkey: id\n"
@@ -70,17 +70,56 @@ def test_names_that_could_reach_elsewhere_are_refused(project: Project, name: st
         load_dataset(project, name)
 
 
-def test_a_bad_file_name_is_refused(project: Project) -> None:
+def test_a_bad_file_name_is_a_fault_of_its_own(project: Project) -> None:
     write(project, MINIMAL, "Bad Name.yaml")
+    write(project, MINIMAL, "good.yaml")
+    scan = scan_datasets(project)
+    assert list(scan.files) == ["good"]
+    assert "Bad Name" in str(scan.faults["Bad Name"])
+    assert load_dataset(project, "good").key == ("id",)
     with pytest.raises(ErasmoError, match="Bad Name"):
-        dataset_files(project)
+        load_dataset(project, "Bad Name")
 
 
-def test_two_files_of_one_name_are_refused(project: Project) -> None:
+def test_two_files_of_one_name_are_refused_and_the_others_load(project: Project) -> None:
     write(project, MINIMAL, "a.yaml")
     write(project, MINIMAL, "a.yml")
+    write(project, MINIMAL, "b.yaml")
+    assert list(scan_datasets(project).files) == ["b"]
+    assert scan_datasets(project).present == {"a", "b"}
     with pytest.raises(ErasmoError, match="two datasets named 'a'"):
-        dataset_files(project)
+        load_dataset(project, "a")
+
+
+def test_a_folder_that_cannot_be_listed_is_told_from_an_empty_one(project: Project) -> None:
+    assert scan_datasets(project).readable
+    project.datasets_dir.rmdir()
+    assert not scan_datasets(project).readable
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("refresh: {cron: every day}", "five fields"),
+        ("refresh: {cron: '0 25 * * *'}", "five fields"),
+        ("refresh: {timezone: Mars/Olympus}", "Europe/Rome"),
+        ("refresh: {verify: soon}", "24h"),
+        ("refresh: {max_age: -1}", "24h"),
+        ("gate: {floors: {beauty: 1}}", "floors"),
+        ("gate: {floors: {ari: 0.5}}", "label"),
+        ("notify: {}", "webhook"),
+    ],
+)
+def test_settings_of_refresh_gate_and_notify_are_checked(project: Project, text: str, fault: str) -> None:
+    write(project, MINIMAL + text + "\n")
+    with pytest.raises(ErasmoError, match=fault):
+        load_dataset(project, "a")
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("30s", 30), ("15m", 900), ("24h", 86400), ("7d", 604800), ("90", 90)])
+def test_durations_are_read(project: Project, text: str, seconds: int) -> None:
+    write(project, MINIMAL + f"refresh: {{verify: {text}}}\n")
+    assert load_dataset(project, "a").refresh.verify.total_seconds() == seconds
 
 
 def test_an_unknown_dataset_lists_the_known(project: Project) -> None:

@@ -3,16 +3,24 @@
 import dagster as dg
 
 from erasmo_dagster.defs.assets import STAGE_ASSETS
-from erasmo_dagster.defs.jobs import segment_dataset
+from erasmo_dagster.defs.checks import GATE_CHECKS
+from erasmo_dagster.defs.freshness import is_fresh
+from erasmo_dagster.defs.jobs import check_freshness, retire_job, segment_dataset
 from erasmo_dagster.defs.resources import project_resources
+from erasmo_dagster.defs.schedules import build_schedules
+from erasmo_dagster.defs.sensors import build_sensors
 from erasmo_dagster.settings import Project
 
 
 def build_definitions(project: Project) -> dg.Definitions:
-    """Assets, job and resources of a project; it registers no partition keys."""
+    """Assets, checks, jobs, sensors, schedules and resources of a project; it registers no partition keys."""
+    retire_dataset = retire_job(project)
     return dg.Definitions(
         assets=STAGE_ASSETS,
-        jobs=[segment_dataset],
+        asset_checks=[*GATE_CHECKS, is_fresh],
+        jobs=[segment_dataset, retire_dataset, check_freshness],
+        sensors=build_sensors(project, retire_dataset),
+        schedules=build_schedules(project),
         resources=project_resources(project),
         # One process a run: every further process would import torch anew.
         executor=dg.in_process_executor,

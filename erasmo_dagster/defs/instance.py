@@ -11,15 +11,15 @@ from typing import Any
 
 import dagster as dg
 import psutil
-from dagster import DagsterExecutionInterruptedError, DagsterRunStatus, RunsFilter
+from dagster import DagsterExecutionInterruptedError
 
 from erasmo_dagster.defs.assembly import build_definitions
 from erasmo_dagster.defs.partitions import register_datasets
+from erasmo_dagster.defs.runs import PROCESS_TAG, end_dead_runs, process_name
+from erasmo_dagster.defs.stages import REASON_TAG
 from erasmo_dagster.settings import Project
 
 _HEADER = "# Written by erasmo from erasmo.yaml; delete this line to keep changes of your own.\n"
-_PROCESS_TAG = "erasmo/process"
-_RUNNING = [DagsterRunStatus.STARTED, DagsterRunStatus.STARTING, DagsterRunStatus.CANCELING]
 
 
 def write_instance_config(project: Project) -> Path:
@@ -90,7 +90,7 @@ def run_dataset(instance: dg.DagsterInstance, project: Project, dataset: str, *,
     run_config = {
         # Dagster's events are in the UI; the terminal shows progress and outcome.
         "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
-        "ops": {"adapter": {"config": {"retrain": retrain}}},
+        "ops": {"refresh_plan": {"config": {"retrain": retrain}}},
     }
     job = build_definitions(project).resolve_job_def("segment_dataset")
     try:
@@ -98,7 +98,7 @@ def run_dataset(instance: dg.DagsterInstance, project: Project, dataset: str, *,
             partition_key=dataset,
             instance=instance,
             run_config=run_config,
-            tags={_PROCESS_TAG: _process_name(psutil.Process()), "erasmo/reason": "erasmo run"},
+            tags={PROCESS_TAG: process_name(psutil.Process()), REASON_TAG: "erasmo run"},
         )
     except DagsterExecutionInterruptedError as interrupted:
         raise KeyboardInterrupt from interrupted
@@ -108,25 +108,3 @@ def run_dataset(instance: dg.DagsterInstance, project: Project, dataset: str, *,
         if event.asset_key is not None
     }
     return RunReport(run_id=result.run_id, metadata=metadata)
-
-
-def end_dead_runs(instance: dg.DagsterInstance) -> list[str]:
-    """Mark as failed the runs of the command line whose process is gone; the UI would show them running for ever."""
-    ended = []
-    for run in instance.get_runs(RunsFilter(statuses=_RUNNING)):
-        process = run.tags.get(_PROCESS_TAG)
-        if process and not _is_alive(process):
-            instance.report_run_failed(run, "The process of this run ended without a word: it was killed.")
-            ended.append(run.run_id)
-    return ended
-
-
-def _process_name(process: psutil.Process) -> str:
-    return f"{process.pid}@{process.create_time():.2f}"
-
-
-def _is_alive(name: str) -> bool:
-    try:
-        return _process_name(psutil.Process(int(name.partition("@")[0]))) == name
-    except (psutil.NoSuchProcess, ValueError):
-        return False

@@ -1,6 +1,11 @@
 """One partition a dataset."""
 
+import warnings
+from collections.abc import Callable
+from typing import Any
+
 import dagster as dg
+from dagster import PreviewWarning
 
 from erasmo_dagster.settings import Project, dataset_files
 
@@ -14,3 +19,15 @@ def register_datasets(instance: dg.DagsterInstance, project: Project) -> list[st
     if new:
         instance.add_dynamic_partitions("dataset", new)
     return new
+
+
+def dataset_check(**options: Any) -> Callable[[Callable[..., dg.AssetCheckResult]], dg.AssetChecksDefinition]:
+    """``dagster.asset_check`` with a result for every dataset."""
+
+    def decorate(function: Callable[..., dg.AssetCheckResult]) -> dg.AssetChecksDefinition:
+        with warnings.catch_warnings():
+            # Partitioned checks may yet change; this release is pinned, and tests would tell.
+            warnings.simplefilter("ignore", PreviewWarning)
+            return dg.asset_check(partitions_def=dataset_partitions, **options)(function)
+
+    return decorate

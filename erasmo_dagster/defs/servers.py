@@ -10,7 +10,8 @@ from types import FrameType
 
 import psutil
 
-from erasmo_dagster.defs.instance import dagster_environment, end_dead_runs, open_instance
+from erasmo_dagster.defs.instance import dagster_environment, open_instance
+from erasmo_dagster.defs.runs import end_dead_runs
 from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.settings import Project
 

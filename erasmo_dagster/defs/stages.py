@@ -10,6 +10,7 @@ from typing import Any
 import dagster as dg
 
 from erasmo_dagster.defs.resources import WarehouseResource
+from erasmo_dagster.refresh.decision import RefreshPlan
 from erasmo_dagster.settings import DatasetSettings, Project, load_dataset
 from erasmo_dagster.store.versions import (
     STAGES,
@@ -19,10 +20,44 @@ from erasmo_dagster.store.versions import (
     inputs_hash,
     link_stage,
     record_stage,
+    stage_output,
     upstream,
 )
 
 OWNERS = ["team:erasmo"]
+# Tag of a run: what started it.
+REASON_TAG = "erasmo/reason"
+# Raised where a stage's code makes other output of the same input: what was fitted before is then fitted anew.
+CODE_VERSIONS = {
+    "source_table": "2",
+    "refresh_plan": "1",
+    "text_corpus": "1",
+    "adapter": "1",
+    "embeddings": "2",
+    "segments": "2",
+    "segment_metrics": "2",
+}
+
+
+def settings_digests(settings: DatasetSettings) -> dict[str, str]:
+    """A digest of each part of the settings that something fitted depends on, with the code that fits it."""
+    adapter = settings.adapter.model_dump(exclude={"device", "forward_tokens"})
+    parts: dict[str, tuple[Any, ...]] = {
+        "text": (
+            CODE_VERSIONS["text_corpus"],
+            settings.text.model_dump(),
+            sorted(settings.excluded),
+            {name: column.model_dump() for name, column in settings.columns.items()},
+        ),
+        "adapter": (CODE_VERSIONS["adapter"], adapter, settings.seed),
+        "embedding": (
+            CODE_VERSIONS["embeddings"],
+            settings.embedding.model_dump(exclude={"batch_tokens"}),
+            settings.seed,
+        ),
+        "clustering": (CODE_VERSIONS["segments"], settings.clustering.model_dump(), settings.seed),
+    }
+    return {name: inputs_hash(*part) for name, part in parts.items()}
 
 
 @dataclass(frozen=True)
@@ -46,7 +81,31 @@ class StageRun:
 
     def hash_inputs(self, *settings: Any) -> str:
         """A hash of all that the output depends on: code, upstream outputs and the given settings."""
-        return inputs_hash(self.code_version, {k: v.inputs_hash for k, v in self.inputs.items()}, *settings)
+        data = {name: output.inputs_hash for name, output in self.inputs.items() if name != "refresh_plan"}
+        return inputs_hash(self.code_version, data, *settings)
+
+    @property
+    def plan(self) -> RefreshPlan:
+        """What was decided for this run."""
+        return RefreshPlan.model_validate(self.inputs["refresh_plan"].details["plan"])
+
+    def standing(self, part: str, stage: str) -> StageOutput | None:
+        """The output of ``stage`` that stands, where the plan is to refresh and ``part`` of the settings is as then.
+
+        The YAML may have moved on since the plan was made, where stages are materialized one by one.
+        """
+        plan = self.plan
+        if plan.decision.mode != "refresh" or plan.standing is None:
+            return None
+        if plan.settings[part] != settings_digests(self.settings)[part]:
+            return None
+        with self.warehouse.get_connection() as con:
+            return stage_output(con, self.dataset, plan.standing, stage)
+
+    def link(self, output: StageOutput) -> StageOutput:
+        """Make an earlier version's output this version's too."""
+        with self.warehouse.get_connection() as con:
+            return link_stage(con, self.dataset, self.version, output)
 
     def reusable(self, hashed: str, usable: Callable[[StageOutput], bool]) -> StageOutput | None:
         """The output of an earlier run with equal inputs, now this version's too, if its files are still there."""
@@ -62,14 +121,14 @@ class StageRun:
 
     def result(self, output: StageOutput, metadata: Mapping[str, Any]) -> dg.MaterializeResult[None]:
         """The materialization as Dagster shows it."""
-        made = "this run" if output.version == self.version else f"version {output.version}: same inputs, so reused"
+        made = "this run" if output.version == self.version else f"version {output.version}, reused"
         return dg.MaterializeResult(
             metadata={"version": self.version, "made_by": made, **metadata, "seconds": round(self.seconds, 2)},
             data_version=dg.DataVersion(output.inputs_hash),
         )
 
 
-def root_run(context: dg.AssetExecutionContext) -> str:
+def root_run(context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext) -> str:
     """The id by which a run has its version: a retry by Dagster is a new run with the same root."""
     return context.run.root_run_id or context.run.run_id
 
@@ -85,5 +144,4 @@ def begin_stage(context: dg.AssetExecutionContext, warehouse: WarehouseResource)
     with warehouse.get_connection() as con:
         version = begin_version(con, dataset, root_run(context))
         inputs = {name: upstream(con, dataset, version, name) for name in STAGES[stage]}
-    code_version = context.assets_def.code_versions_by_key[context.asset_key] or ""
-    return StageRun(stage, dataset, version, settings, project, warehouse, code_version, inputs)
+    return StageRun(stage, dataset, version, settings, project, warehouse, CODE_VERSIONS[stage], inputs)

@@ -36,12 +36,19 @@ class EmbeddingResult:
 
 
 def embed_rows(
-    rows: Sequence[Sequence[str]], encoder: Encoder, settings: EmbeddingSettings, *, seed: int
+    rows: Sequence[Sequence[str]],
+    encoder: Encoder,
+    settings: EmbeddingSettings,
+    *,
+    seed: int,
+    features: Sequence[str] | None = None,
 ) -> EmbeddingResult:
     """The vector of every row, given as clauses in canonical order (arXiv 2410.03738, section 3.3).
 
     All rows are read in the same column order: in the paper's code each row's own shuffle drowns the content. With
-    ``settings.permutations`` = n a row's vector is the mean over n seeded orders, the same for all rows.
+    ``settings.permutations`` = n a row's vector is the mean over n seeded orders, the same for all rows. ``features``
+    are the names of all columns in canonical order; without them the rows' own are taken, and a part of the rows may
+    then be read in other orders than the whole.
 
     Raises ErasmoError where a vector is not finite.
     """
@@ -50,7 +57,7 @@ def embed_rows(
     cut = np.zeros(len(rows), dtype=bool)
     distinct_texts = tokens = 0
     orders = 0
-    for ordered in _orders(rows, settings.permutations, seed):
+    for ordered in _orders(rows, settings.permutations, seed, features):
         texts = [join_clauses(clauses) for clauses in ordered]
         distinct, where = _distinct(texts)
         vectors = np.asarray(encoder.encode(distinct), dtype=np.float32)
@@ -77,13 +84,16 @@ def embed_rows(
     )
 
 
-def _orders(rows: Sequence[Sequence[str]], permutations: int, seed: int) -> Iterator[list[list[str]]]:
+def _orders(
+    rows: Sequence[Sequence[str]], permutations: int, seed: int, names: Sequence[str] | None
+) -> Iterator[list[list[str]]]:
     """The rows' clauses in the canonical order, or in each of ``permutations`` seeded orders of the features."""
     if permutations == 0:
         yield [list(row) for row in rows]
         return
     # Rows may lack a clause, where missing values are left out: the order is one of features and not of positions.
-    features = list(dict.fromkeys(_feature(clause) for row in rows for clause in row))
+    clauses = (clause for row in rows for clause in row) if names is None else (f"{name} is " for name in names)
+    features = list(dict.fromkeys(map(_feature, clauses)))
     rng = np.random.default_rng(seed)
     for _ in range(permutations):
         rank = dict(zip(features, rng.permutation(len(features)).tolist(), strict=True))

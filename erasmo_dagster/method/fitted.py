@@ -17,7 +17,7 @@ from erasmo_dagster.method.files import file_sha256, whole_folder
 from erasmo_dagster.method.textual import TextPlan
 from erasmo_dagster.settings import ClusteringSettings
 
-FORMAT = 1
+FORMAT = 2
 _STATE, _ARRAYS = "state.json", "state.safetensors"
 
 
@@ -25,13 +25,18 @@ _STATE, _ARRAYS = "state.json", "state.safetensors"
 class FittedClustering:
     """``k`` segments: ``centers`` float32[k, d] in the vectors' own space, what scales distances, how they came about.
 
-    ``clustering.assign(vectors, centers, scaler)`` finds the segments of rows.
+    ``clustering.assign(vectors, centers, scaler)`` finds the centres of rows, and ``segment_ids`` (k numbers) what the
+    segment of each centre is called. ``sizes`` (k numbers of rows) and ``reach`` float64[k] (99th percentile of the
+    distances of a segment's rows to its centre) are those of the training, by which drift is told.
     """
 
     settings: ClusteringSettings
     centers: npt.NDArray[np.float32]
     scaler: Scaler | None
     k: int
+    segment_ids: tuple[int, ...]
+    sizes: tuple[int, ...]
+    reach: npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,10 +94,10 @@ class FittedState:
             reason = f"does not load ({type(error).__name__})"
             raise _unreadable(folder, reason, "the files as they were written") from error
 
-    def _arrays(self) -> dict[str, npt.NDArray[np.float32]]:
+    def _arrays(self) -> dict[str, npt.NDArray[Any]]:
         if self.clustering is None:
             return {}
-        arrays = {"centers": self.clustering.centers}
+        arrays: dict[str, npt.NDArray[Any]] = {"centers": self.clustering.centers, "reach": self.clustering.reach}
         if self.clustering.scaler is not None:
             arrays |= {"scaler.mean": self.clustering.scaler.mean, "scaler.scale": self.clustering.scaler.scale}
         return {name: np.ascontiguousarray(array) for name, array in arrays.items()}  # the file keeps memory's order
@@ -100,12 +105,15 @@ class FittedState:
     def _described(self) -> dict[str, Any] | None:
         if self.clustering is None:
             return None
-        return {"settings": self.clustering.settings.model_dump(mode="json"), "k": self.clustering.k}
+        return {
+            "settings": self.clustering.settings.model_dump(mode="json"),
+            "k": self.clustering.k,
+            "segment_ids": list(self.clustering.segment_ids),
+            "sizes": list(self.clustering.sizes),
+        }
 
 
-def _clustering(
-    described: dict[str, Any] | None, arrays: dict[str, npt.NDArray[np.float32]]
-) -> FittedClustering | None:
+def _clustering(described: dict[str, Any] | None, arrays: dict[str, npt.NDArray[Any]]) -> FittedClustering | None:
     if described is None:
         return None
     return FittedClustering(
@@ -113,6 +121,9 @@ def _clustering(
         centers=arrays["centers"],
         scaler=Scaler(arrays["scaler.mean"], arrays["scaler.scale"]) if "scaler.mean" in arrays else None,
         k=described["k"],
+        segment_ids=tuple(described["segment_ids"]),
+        sizes=tuple(described["sizes"]),
+        reach=arrays["reach"],
     )
 
 

@@ -43,6 +43,13 @@ METRICS: dict[str, MetricInfo] = {
             -1.0,
             1.0,
         ),
+        (
+            "gower_silhouette",
+            "The silhouette by the table's own columns (Gower distance), -1 to 1; compares across models.",
+            True,
+            -1.0,
+            1.0,
+        ),
         ("silhouette_rows", "Rows on which the silhouette was measured.", None, 0.0, math.inf),
         (
             "calinski_harabasz",

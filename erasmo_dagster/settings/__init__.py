@@ -17,6 +17,7 @@ from erasmo_dagster.settings.dataset import (
 )
 from erasmo_dagster.settings.project import (
     NAME_PATTERN,
+    DatasetScan,
     Project,
     ProjectSettings,
     check_name,
@@ -25,6 +26,8 @@ from erasmo_dagster.settings.project import (
     find_project,
     load_dataset,
     open_project,
+    readable_datasets,
+    scan_datasets,
     write_schema,
 )
 from erasmo_dagster.settings.refresh import GateSettings, NotifySettings, RefreshSettings
@@ -35,6 +38,7 @@ __all__ = [
     "AdapterSettings",
     "ClusteringSettings",
     "ColumnSettings",
+    "DatasetScan",
     "DatasetSettings",
     "Duration",
     "EmbeddingSettings",
@@ -56,5 +60,7 @@ __all__ = [
     "find_project",
     "load_dataset",
     "open_project",
+    "readable_datasets",
+    "scan_datasets",
     "write_schema",
 ]

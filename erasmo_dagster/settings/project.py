@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -134,33 +135,80 @@ def check_name(name: str) -> str:
     return name
 
 
-def dataset_files(project: Project) -> dict[str, Path]:
-    """Dataset name -> YAML file, sorted by name. Raises ErasmoError for a bad name or two files of one name."""
+@dataclass(frozen=True)
+class DatasetScan:
+    """What is in ``datasets/``: files by dataset name, and faults by the name of what cannot be a dataset.
+
+    ``readable`` is False where the folder itself cannot be listed.
+    """
+
+    files: dict[str, Path]
+    faults: dict[str, ErasmoError]
+    readable: bool
+
+    @property
+    def present(self) -> set[str]:
+        """Names that have a file, be it a good one or not."""
+        return {*self.files, *self.faults}
+
+
+def scan_datasets(project: Project) -> DatasetScan:
+    """List ``datasets/``, sorted by name. A bad file is a fault of its own and never hides the others."""
     files: dict[str, Path] = {}
-    for path in sorted([*project.datasets_dir.glob("*.yaml"), *project.datasets_dir.glob("*.yml")]):
-        name = check_name(path.stem)
-        if name in files:
-            raise ErasmoError(
-                f"Got two datasets named {name!r}: {files[name].name} and {path.name}",
+    faults: dict[str, ErasmoError] = {}
+    try:
+        paths = sorted(path for path in project.datasets_dir.iterdir() if path.suffix in (".yaml", ".yml"))
+    except OSError:
+        return DatasetScan({}, {}, readable=False)
+    for path in paths:
+        name = path.stem
+        try:
+            check_name(name)
+        except ErasmoError as error:
+            faults[name] = error
+            continue
+        if name in files or name in faults:
+            faults[name] = ErasmoError(
+                f"Got two datasets named {name!r}: {name}.yaml and {name}.yml",
                 expected="one file a dataset",
                 fix=f"rename or delete one of them in {project.datasets_dir}",
             )
-        files[name] = path
-    return files
+            files.pop(name, None)
+        else:
+            files[name] = path
+    return DatasetScan(files, faults, readable=True)
+
+
+def dataset_files(project: Project) -> dict[str, Path]:
+    """Dataset name -> YAML file, sorted by name, of those whose name can be used."""
+    return scan_datasets(project).files
+
+
+def readable_datasets(project: Project) -> dict[str, DatasetSettings]:
+    """The settings of every dataset whose YAML is valid; one with a broken YAML stays published as it was."""
+    readable = {}
+    for name in dataset_files(project):
+        try:
+            readable[name] = load_dataset(project, name)
+        except ErasmoError:
+            continue
+    return readable
 
 
 def load_dataset(project: Project, name: str) -> DatasetSettings:
     """The validated settings of ``datasets/<name>.yaml``. Raises ErasmoError in one line that names file and field."""
     check_name(name)
-    files = dataset_files(project)
-    if name not in files:
-        known = ", ".join(files) or "none yet"
+    scan = scan_datasets(project)
+    if name in scan.faults:
+        raise scan.faults[name]
+    if name not in scan.files:
+        known = ", ".join(scan.files) or "none yet"
         raise ErasmoError(
             f"Got dataset {name!r}, which has no file in {project.datasets_dir}",
             expected=f"one of: {known}",
             fix=f"add one with `erasmo add FILE --key COLUMN --name {name}`",
         )
-    settings = _validated(DatasetSettings, _read_yaml(files[name]), files[name])
+    settings = _validated(DatasetSettings, _read_yaml(scan.files[name]), scan.files[name])
     kind, _, place = settings.adapter.base_model.partition(":")
     if kind == "path":
         # Relative to the project, wherever the process was started.

@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import re
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from glob import escape
 from pathlib import Path
 
@@ -31,7 +33,7 @@ from erasmo_dagster.store.sql import (
     quote,
     read_parquet,
 )
-from erasmo_dagster.store.sqlite import stage_sqlite
+from erasmo_dagster.store.sqlite import highest_in_sqlite, stage_sqlite
 from erasmo_dagster.store.staging import Staged, check_names, pick_table
 from erasmo_dagster.store.types import TextRules, kept
 
@@ -53,6 +55,27 @@ def stage(table: TableSettings, project: Project, folder: Path, rules: TextRules
             return _stage_duckdb(location, table, folder)
         case "sqlite":
             return stage_sqlite(location, table, folder)
+
+
+def highest(
+    table: TableSettings, project: Project, folder: Path, column: str, check: Callable[[Sequence[str], str], None]
+) -> tuple[int, object] | None:
+    """Number of rows of a table in a database and the highest value of ``column``, without copying the table.
+
+    None for other formats. ``check`` gets the table's columns, and its name for messages, before any row is read.
+    Raises ErasmoError as ``stage`` does.
+    """
+    location = locate(table, project)
+    if location.format == "sqlite":
+        return highest_in_sqlite(location, table, column, check)
+    if location.format != "duckdb":
+        return None
+    with _open_duckdb(location, table, folder) as opened:
+        check([name for name, _ in opened.columns], location.shown)
+        with faults(opened.failing):
+            aggregate = f"SELECT count(*), CAST(max({quote(column)}) AS VARCHAR) FROM {opened.relation}"
+            rows, value = opened.con.execute(aggregate).fetchone() or (0, None)
+        return int(rows), value
 
 
 def _stage_parquet(location: Location, folder: Path) -> Staged:
@@ -141,7 +164,23 @@ def _fault_in_line(line: bytes) -> str:
     return "a key twice" if len(set(keys)) < len(keys) else ""
 
 
+@dataclass(frozen=True)
+class _InDuckDB:
+    """A table of an attached DuckDB file; ``failing`` tells of an error while its rows are read."""
+
+    con: duckdb.DuckDBPyConnection
+    relation: str
+    columns: list[tuple[str, str]]
+    failing: Callable[[Exception], ErasmoError]
+
+
 def _stage_duckdb(location: Location, table: TableSettings, folder: Path) -> Staged:
+    with _open_duckdb(location, table, folder) as opened:
+        return _copy(opened.con, opened.relation, opened.columns, folder, opened.failing)
+
+
+@contextmanager
+def _open_duckdb(location: Location, table: TableSettings, folder: Path) -> Iterator[_InDuckDB]:
     def unreadable(error: Exception) -> ErasmoError:
         if re.search("set lock|already attached", str(error)):
             return ErasmoError(
@@ -178,7 +217,7 @@ def _stage_duckdb(location: Location, table: TableSettings, folder: Path) -> Sta
         with faults(failing):
             columns = describe(con, f"FROM {known[name]}")
         check_names([name for name, _ in columns], f"table {name!r} of {location.shown}")
-        return _copy(con, known[name], columns, folder, failing)
+        yield _InDuckDB(con, known[name], columns, failing)
 
 
 _TABLES = """

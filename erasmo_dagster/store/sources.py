@@ -7,8 +7,8 @@ import json
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,12 +18,22 @@ from pydantic import BaseModel, ConfigDict, Field
 from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.settings import DatasetSettings, Project
 from erasmo_dagster.store.paths import did_you_mean, listed
-from erasmo_dagster.store.sql import copy_to_parquet, describe, faults, quote, read_parquet
+from erasmo_dagster.store.sql import confine, connect, copy_to_parquet, describe, faults, quote, read_parquet
 from erasmo_dagster.store.staging import ENTITY_KEY
 from erasmo_dagster.store.tables import Table, open_source
 from erasmo_dagster.store.types import TextRules
 
-__all__ = ["ENTITY_KEY", "Fingerprint", "Snapshot", "snapshot_source"]
+__all__ = [
+    "ENTITY_KEY",
+    "Fingerprint",
+    "Reading",
+    "Snapshot",
+    "fingerprint_of",
+    "is_unchanged",
+    "open_reading",
+    "schema_changes",
+    "snapshot_source",
+]
 
 _SCHEME = 1
 _STALE = 24 * 3600.0  # seconds
@@ -36,7 +46,7 @@ class Fingerprint(BaseModel):
     DuckDB promises its hash for one release alone, so fingerprints compare only where ``duckdb`` is equal.
     """
 
-    model_config = ConfigDict(frozen=True, validate_by_name=True)
+    model_config = ConfigDict(frozen=True, validate_by_name=True, serialize_by_alias=True)
 
     scheme: int
     duckdb: str
@@ -49,6 +59,24 @@ class Fingerprint(BaseModel):
         """Twelve hex digits that name this fingerprint."""
         content = json.dumps(self.model_dump(by_alias=True), sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(content.encode()).hexdigest()[:12]
+
+    @property
+    def is_current(self) -> bool:
+        """Whether this release and this DuckDB would hash the same rows to the same figure."""
+        return self.scheme == _SCHEME and self.duckdb == duckdb.__version__
+
+    def same_scheme(self, other: Fingerprint) -> bool:
+        """Whether both were computed alike, so that they can be compared."""
+        return (self.scheme, self.duckdb) == (other.scheme, other.duckdb)
+
+    def same_content(self, other: Fingerprint) -> bool:
+        """Whether both are of the same columns and rows. Raises ValueError unless ``same_scheme``."""
+        if not self.same_scheme(other):
+            raise ValueError(
+                f"fingerprints of scheme {self.scheme} by DuckDB {self.duckdb} and of scheme {other.scheme} by DuckDB "
+                f"{other.duckdb} do not compare"
+            )
+        return (self.schema_, self.rows, self.hash) == (other.schema_, other.rows, other.hash)
 
 
 @dataclass(frozen=True)
@@ -71,15 +99,78 @@ def snapshot_source(name: str, settings: DatasetSettings, project: Project, out:
     Raises ErasmoError in one line, free of cell values but for keys that are not sensitive, for a source that cannot
     be read or does not fit the settings; ``out`` is then as it was.
     """
+    with open_reading(name, settings, project, out.parent) as reading:
+        fingerprint = reading.write()
+        reading.written.replace(out)
+    return Snapshot(out, fingerprint.rows, fingerprint.schema_, fingerprint)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A dataset's source, opened. ``written`` is where ``write`` puts its rows; it is gone when the reading ends."""
+
+    table: Table
+    settings: DatasetSettings
+    written: Path
+    where: str
+
+    def write(self) -> Fingerprint:
+        """Write the rows with their key and hash them. Raises ErasmoError where they do not fit the settings."""
+        rows = write_rows(self.table, self.settings, self.written, self.where)
+        return _fingerprint(self.table.con, self.written, rows)
+
+
+@contextmanager
+def open_reading(name: str, settings: DatasetSettings, project: Project, parent: Path) -> Iterator[Reading]:
+    """Open the source of dataset ``name`` as ``snapshot_source`` does, in a folder of ``parent`` that is gone
+    afterwards. Raises ErasmoError, for what fails in the block too."""
     where = f"datasets/{name}.yaml"
-    with faults(lambda error: _fault(error, settings, where)), workplace(out.parent) as folder:
-        with open_source(settings.source, project, folder, _text_rules(settings)) as table:
-            _check_bytes(settings, table, where)
-            written = folder / "snapshot.parquet"
-            rows = write_rows(table, settings, written, where)
-            fingerprint = _fingerprint(table.con, written, rows)
-        written.replace(out)
-    return Snapshot(out, rows, fingerprint.schema_, fingerprint)
+    with (
+        read_faults(settings, where),
+        workplace(parent) as folder,
+        open_source(settings.source, project, folder, _text_rules(settings)) as table,
+    ):
+        _check_bytes(settings, table, where)
+        _check_columns(table, settings, where)
+        yield Reading(table, settings, folder / "snapshot.parquet", where)
+
+
+def fingerprint_of(snapshot: Path) -> Fingerprint:
+    """Today's fingerprint of a stored snapshot file. Raises ErasmoError for a file that cannot be read."""
+
+    def unreadable(_: Exception) -> ErasmoError:
+        return ErasmoError(f"Got {snapshot}, which cannot be read", expected="the snapshot that a run wrote")
+
+    with faults(unreadable), connect(snapshot.parent) as con:
+        confine(con, [snapshot], snapshot.parent)
+        (rows,) = con.execute(f"SELECT count(*) FROM {read_parquet([snapshot])}").fetchone() or (0,)
+        return _fingerprint(con, snapshot, int(rows))
+
+
+def is_unchanged(present: Fingerprint, stored: Fingerprint, snapshot: Path) -> bool:
+    """Whether ``present``, computed today, is of the same rows as ``stored``, the fingerprint of file ``snapshot``.
+
+    One that an earlier release or another DuckDB has stored is computed anew from the file; where that is gone, the
+    answer is False. Raises ErasmoError where the file is needed and cannot be read, ValueError where ``present`` is
+    not of today.
+    """
+    if not present.same_scheme(stored):
+        if not snapshot.is_file():
+            return False
+        stored = fingerprint_of(snapshot)
+    return present.same_content(stored)
+
+
+def schema_changes(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
+    """One sentence for each column added, dropped or retyped, sorted. Both map columns to DuckDB types."""
+    added = [f"column added: {name} ({after[name]})" for name in after.keys() - before.keys()]
+    dropped = [f"column dropped: {name} ({before[name]})" for name in before.keys() - after.keys()]
+    retyped = [
+        f"column retyped: {name} ({before[name]} to {after[name]})"
+        for name in before.keys() & after.keys()
+        if before[name] != after[name]
+    ]
+    return sorted(added + dropped + retyped)
 
 
 def write_rows(table: Table, settings: DatasetSettings, out: Path, where: str) -> int:
@@ -99,10 +190,16 @@ def workplace(parent: Path) -> Iterator[Path]:
     """A folder in ``parent`` that is gone afterwards, on the disk where its files are to end."""
     parent.mkdir(parents=True, exist_ok=True)
     for left in parent.glob(".reading-*"):  # by a process that was killed
-        if time.time() - left.stat().st_mtime > _STALE:
-            shutil.rmtree(left, ignore_errors=True)
+        with suppress(FileNotFoundError):  # another process has just ended its reading
+            if time.time() - left.stat().st_mtime > _STALE:
+                shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix=".reading-", dir=parent) as folder:
         yield Path(folder).resolve()
+
+
+def read_faults(settings: DatasetSettings, where: str) -> AbstractContextManager[None]:
+    """Turn what reading a source raises in the block into an ErasmoError. ``where`` is what to mend."""
+    return faults(lambda error: _fault(error, settings, where))
 
 
 def _fault(error: Exception, settings: DatasetSettings, where: str) -> ErasmoError:

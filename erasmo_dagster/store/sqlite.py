@@ -66,14 +66,39 @@ def stage_sqlite(location: Location, table: TableSettings, folder: Path) -> Stag
     rows = folder / "rows.parquet"
     with _sqlite_faults(location), closing(_open(location.file)) as con:
         con.execute("BEGIN")  # both passes see one state
-        names = con.execute(
-            "SELECT name FROM sqlite_schema WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
-        )
-        name = pick_table(table.table, [name for (name,) in names], location.shown)
+        name = _pick(con, table, location)
         columns = _profile(con, name, location.shown)
         with faults(lambda _: ErasmoError(f"Got table {name!r} of {location.shown}, which cannot be copied")):
             _copy(con, name, columns, rows)
     return Staged((rows,), read_parquet([rows]), _expressions(columns, rows, folder))
+
+
+def highest_in_sqlite(
+    location: Location, table: TableSettings, column: str, check: Callable[[Sequence[str], str], None]
+) -> tuple[int, object]:
+    """Number of rows of a table and the highest value of ``column``, as SQLite orders values of several types.
+
+    ``check`` gets the table's columns, and its name for messages: SQLite takes an unknown name for a text. Raises
+    ErasmoError as ``stage_sqlite`` does.
+    """
+    with _sqlite_faults(location), closing(_open(location.file)) as con:
+        con.execute("BEGIN")
+        name = _pick(con, table, location)
+        check(_names(con, name), location.shown)
+        # The value itself: as text, SQLite would round a REAL.
+        rows, value = con.execute(f"SELECT count(*), max({quote(column)}) FROM {quote(name)}").fetchone()
+        return rows, value
+
+
+def _pick(con: sqlite3.Connection, table: TableSettings, location: Location) -> str:
+    names = con.execute(
+        "SELECT name FROM sqlite_schema WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
+    )
+    return pick_table(table.table, [name for (name,) in names], location.shown)
+
+
+def _names(con: sqlite3.Connection, table: str) -> list[str]:
+    return [column[0] for column in con.execute(f"SELECT * FROM {quote(table)} LIMIT 0").description]
 
 
 def _open(file: Path) -> sqlite3.Connection:
@@ -83,8 +108,7 @@ def _open(file: Path) -> sqlite3.Connection:
 
 
 def _profile(con: sqlite3.Connection, table: str, shown: str) -> list[_Column]:
-    cursor = con.execute(f"SELECT * FROM {quote(table)} LIMIT 0")
-    names = [column[0] for column in cursor.description]
+    names = _names(con, table)
     check_names(names, f"table {table!r} of {shown}")
     declared = {row[1]: str(row[2]).upper() for row in con.execute(f"PRAGMA table_xinfo({quote(table)})")}
     columns = []

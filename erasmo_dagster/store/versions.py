@@ -9,22 +9,30 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import duckdb
 
 from erasmo_dagster.errors import ErasmoError
-from erasmo_dagster.store.warehouse import now, one_row
+from erasmo_dagster.store.warehouse import first_row, now, one_row
 
 # Stage -> the stages whose outputs it reads.
 STAGES: dict[str, tuple[str, ...]] = {
     "source_table": (),
-    "text_corpus": ("source_table",),
-    "adapter": ("text_corpus",),
+    "refresh_plan": ("source_table",),
+    "text_corpus": ("source_table", "refresh_plan"),
+    "adapter": ("text_corpus", "refresh_plan"),
     "embeddings": ("text_corpus", "adapter"),
-    "segments": ("embeddings",),
-    "segment_metrics": ("segments", "embeddings", "source_table"),
+    "segments": ("embeddings", "text_corpus", "refresh_plan"),
+    "segment_metrics": ("segments", "embeddings", "text_corpus", "source_table"),
 }
+
+# What a stage leaves beside its own output: the version of the training whose segments these are.
+FITTED_STATE = "fitted_state"
+# Vectors of new and changed rows, made while it is decided whether the training still stands.
+NEW_VECTORS = "new_vectors"
+_COMPANIONS = {"segments": (FITTED_STATE,)}
 
 
 @dataclass(frozen=True)
@@ -44,9 +52,9 @@ def inputs_hash(*parts: Any) -> str:
 
 def version_of_run(con: duckdb.DuckDBPyConnection, dataset: str, run_id: str) -> int | None:
     """The version that a run writes, if it has begun one."""
-    row = con.execute(
-        "SELECT max(version) FROM versions WHERE dataset = ? AND run_id = ?", [dataset, run_id]
-    ).fetchone()
+    row = first_row(
+        con.execute("SELECT max(version) FROM versions WHERE dataset = ? AND run_id = ?", [dataset, run_id])
+    )
     return int(row[0]) if row and row[0] is not None else None
 
 
@@ -76,21 +84,28 @@ def link_stage(con: duckdb.DuckDBPyConnection, dataset: str, version: int, outpu
     return output
 
 
+def drop_stage(con: duckdb.DuckDBPyConnection, dataset: str, version: int, stage: str) -> None:
+    """Forget that ``version`` has an output of ``stage``; its rows are the caller's."""
+    con.execute("DELETE FROM stage_outputs WHERE dataset = ? AND version = ? AND stage = ?", [dataset, version, stage])
+
+
 def stage_output(con: duckdb.DuckDBPyConnection, dataset: str, version: int, stage: str) -> StageOutput | None:
     """The output of ``stage`` that ``version`` uses, or None."""
-    row = con.execute(
-        "SELECT output_version, inputs_hash, details FROM stage_outputs"
-        " WHERE dataset = ? AND version = ? AND stage = ?",
-        [dataset, version, stage],
-    ).fetchone()
+    row = first_row(
+        con.execute(
+            "SELECT output_version, inputs_hash, details FROM stage_outputs"
+            " WHERE dataset = ? AND version = ? AND stage = ?",
+            [dataset, version, stage],
+        )
+    )
     return StageOutput(stage, int(row[0]), row[1], json.loads(row[2])) if row else None
 
 
 def newest_version_with(con: duckdb.DuckDBPyConnection, dataset: str, stage: str) -> int | None:
     """The newest version that has an output of ``stage``."""
-    row = con.execute(
-        "SELECT max(version) FROM stage_outputs WHERE dataset = ? AND stage = ?", [dataset, stage]
-    ).fetchone()
+    row = first_row(
+        con.execute("SELECT max(version) FROM stage_outputs WHERE dataset = ? AND stage = ?", [dataset, stage])
+    )
     return int(row[0]) if row and row[0] is not None else None
 
 
@@ -108,7 +123,7 @@ def upstream(con: duckdb.DuckDBPyConnection, dataset: str, version: int, stage: 
             expected="it to be materialized first",
             fix=f"materialize {stage} in the UI, or run `erasmo run {dataset}`",
         )
-    for name in (stage, *_ancestors(stage)):
+    for name in (stage, *_COMPANIONS.get(stage, ()), *_ancestors(stage)):
         found = stage_output(con, dataset, donor, name)
         if found and stage_output(con, dataset, version, name) is None:
             link_stage(con, dataset, version, found)
@@ -119,23 +134,60 @@ def upstream(con: duckdb.DuckDBPyConnection, dataset: str, version: int, stage: 
 
 def _ancestors(stage: str) -> list[str]:
     direct = STAGES[stage]
-    return list(dict.fromkeys([*direct, *(a for d in direct for a in _ancestors(d))]))
+    companions = (c for d in direct for c in _COMPANIONS.get(d, ()))
+    return list(dict.fromkeys([*direct, *companions, *(a for d in direct for a in _ancestors(d))]))
 
 
 def find_reusable(
     con: duckdb.DuckDBPyConnection, dataset: str, version: int, stage: str, inputs_hash: str
 ) -> StageOutput | None:
     """The newest output, this version's or an earlier one's, made from the same inputs; None where there is none."""
-    row = con.execute(
-        "SELECT max(version) FROM stage_outputs WHERE dataset = ? AND stage = ? AND inputs_hash = ? AND version <= ?",
-        [dataset, stage, inputs_hash, version],
-    ).fetchone()
+    row = first_row(
+        con.execute(
+            "SELECT max(version) FROM stage_outputs WHERE dataset = ? AND stage = ? AND inputs_hash = ? AND version <= ?",
+            [dataset, stage, inputs_hash, version],
+        )
+    )
     return stage_output(con, dataset, int(row[0]), stage) if row and row[0] is not None else None
 
 
+def encoded_by(con: duckdb.DuckDBPyConnection, dataset: str, version: int, encoder: str) -> list[StageOutput]:
+    """Where vectors of one encoder are, at most this version's own new ones and the newest whole set."""
+    rows = con.execute(
+        "SELECT stage, max(version) FROM stage_outputs WHERE dataset = ? AND details->>'encoder' = ?"
+        " AND (stage = 'embeddings' AND version <= ? OR stage = ? AND version = ?) GROUP BY stage ORDER BY stage",
+        [dataset, encoder, version, NEW_VECTORS, version],
+    ).fetchall()
+    found = (stage_output(con, dataset, int(holder), stage) for stage, holder in rows)
+    return [output for output in found if output is not None]
+
+
 def published_versions(con: duckdb.DuckDBPyConnection) -> dict[str, int]:
-    """Dataset -> the version that analysts see."""
-    return dict(con.execute("SELECT dataset, version FROM published_versions ORDER BY dataset").fetchall())
+    """Dataset -> the version that analysts see; a retired dataset has none."""
+    return dict(
+        con.execute(
+            "SELECT dataset, version FROM published_versions WHERE retired_at IS NULL ORDER BY dataset"
+        ).fetchall()
+    )
+
+
+@dataclass(frozen=True)
+class Publication:
+    """What is published of a dataset, or was when it was retired; ``seen_version`` has the newest source known."""
+
+    version: int
+    seen_version: int
+    published_at: datetime
+    retired: bool
+
+
+def publications(con: duckdb.DuckDBPyConnection) -> dict[str, Publication]:
+    """Dataset -> what was last published of it, retired ones included."""
+    rows = con.execute(
+        "SELECT dataset, version, coalesce(seen_version, version), published_at, retired_at IS NOT NULL"
+        " FROM published_versions ORDER BY dataset"
+    ).fetchall()
+    return {name: Publication(*row) for name, *row in rows}
 
 
 def superseded_versions(con: duckdb.DuckDBPyConnection, dataset: str, keep: int) -> list[int]:
@@ -147,8 +199,8 @@ def superseded_versions(con: duckdb.DuckDBPyConnection, dataset: str, keep: int)
         ).fetchall()
     ]
     kept = set(versions[:keep])
-    if (published := published_versions(con).get(dataset)) is not None:
-        kept.add(published)
+    if (published := publications(con).get(dataset)) is not None:
+        kept |= {published.version, published.seen_version}
     used = con.execute(
         "SELECT DISTINCT version, output_version FROM stage_outputs WHERE dataset = ?", [dataset]
     ).fetchall()

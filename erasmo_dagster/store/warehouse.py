@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -19,44 +20,7 @@ import polars as pl
 from filelock import FileLock, Timeout
 
 from erasmo_dagster.errors import ErasmoError, disk_errors
-
-SCHEMA_VERSION = 1
-
-_SCHEMA = """
-CREATE TABLE meta (schema_version INTEGER NOT NULL);
-CREATE TABLE versions (
-    dataset VARCHAR, version INTEGER, run_id VARCHAR NOT NULL, created_at TIMESTAMP NOT NULL,
-    PRIMARY KEY (dataset, version)
-);
-CREATE TABLE stage_outputs (
-    dataset VARCHAR, version INTEGER, stage VARCHAR, output_version INTEGER NOT NULL,
-    inputs_hash VARCHAR NOT NULL, details JSON NOT NULL, finished_at TIMESTAMP NOT NULL,
-    PRIMARY KEY (dataset, version, stage)
-);
-CREATE TABLE corpus (
-    dataset VARCHAR NOT NULL, version INTEGER NOT NULL, entity_key VARCHAR NOT NULL,
-    text_hash VARCHAR NOT NULL, clauses VARCHAR[] NOT NULL
-);
-CREATE VIEW corpus_text AS
-    SELECT dataset, version, entity_key, text_hash, array_to_string(clauses, ', ') AS text FROM corpus;
-CREATE TABLE segments (
-    dataset VARCHAR NOT NULL, version INTEGER NOT NULL, entity_key VARCHAR NOT NULL,
-    segment_id INTEGER NOT NULL, segment_name VARCHAR NOT NULL, confidence FLOAT NOT NULL,
-    assigned_at TIMESTAMP NOT NULL
-);
-CREATE TABLE segment_metrics (
-    dataset VARCHAR NOT NULL, version INTEGER NOT NULL, metric VARCHAR NOT NULL, value DOUBLE,
-    description VARCHAR NOT NULL
-);
-CREATE TABLE published_versions (
-    dataset VARCHAR PRIMARY KEY, version INTEGER NOT NULL, published_at TIMESTAMP NOT NULL
-);
-CREATE TABLE publish_log (
-    publish_id INTEGER PRIMARY KEY, dataset VARCHAR NOT NULL, version INTEGER NOT NULL, run_id VARCHAR NOT NULL,
-    fingerprint VARCHAR NOT NULL, rows BIGINT NOT NULL, segments INTEGER NOT NULL, published_at TIMESTAMP NOT NULL,
-    reason VARCHAR NOT NULL
-);
-"""
+from erasmo_dagster.store.schema import migrate
 
 
 @contextmanager
@@ -72,7 +36,7 @@ def open_warehouse(
     with _locked(path, lock_timeout), disk_errors(path.parent):
         con = _connect(path, deadline=time.monotonic() + lock_timeout)
         try:
-            _migrate(con, path)
+            migrate(con, path)
             if not transaction:
                 yield con
                 return
@@ -120,23 +84,6 @@ def _connect(path: Path, deadline: float) -> duckdb.DuckDBPyConnection:
                     fix="close it, and read the published file instead",
                 ) from error
             time.sleep(0.1)
-
-
-def _migrate(con: duckdb.DuckDBPyConnection, path: Path) -> None:
-    tables = {name for (name,) in con.execute("SELECT table_name FROM duckdb_tables()").fetchall()}
-    if not tables:
-        con.begin()
-        con.execute(_SCHEMA)
-        con.execute("INSERT INTO meta VALUES (?)", [SCHEMA_VERSION])
-        con.commit()
-        return
-    found = con.execute("SELECT schema_version FROM meta").fetchone() if "meta" in tables else None
-    if found is None or found[0] != SCHEMA_VERSION:
-        raise ErasmoError(
-            f"Got a warehouse of schema version {found[0] if found else 'unknown'} in {path}",
-            expected=f"version {SCHEMA_VERSION}",
-            fix="use the release of erasmo-dagster that wrote it, or another ERASMO_HOME",
-        )
 
 
 def now(con: duckdb.DuckDBPyConnection) -> Any:
@@ -188,9 +135,31 @@ def read_embeddings(
     return frame["entity_key"], frame["vector"].to_numpy()
 
 
+def read_vectors(con: duckdb.DuckDBPyConnection, dataset: str, version: int, width: int) -> pl.DataFrame:
+    """A version's vectors by the text that they are of: columns text_hash and vector, one row a text."""
+    return _frame(
+        con,
+        f"SELECT text_hash, any_value(vector) AS vector FROM embeddings_{int(width)}"
+        " WHERE dataset = ? AND version = ? GROUP BY text_hash ORDER BY text_hash",
+        [dataset, version],
+    )
+
+
+def read_text_hashes(con: duckdb.DuckDBPyConnection, dataset: str, version: int) -> pl.DataFrame:
+    """A version's corpus without its texts: columns entity_key and text_hash, by entity_key."""
+    return _frame(
+        con,
+        "SELECT entity_key, text_hash FROM corpus WHERE dataset = ? AND version = ? ORDER BY entity_key",
+        [dataset, version],
+    )
+
+
 def write_segments(con: duckdb.DuckDBPyConnection, dataset: str, version: int, segments: pl.DataFrame) -> None:
-    """Replace a version's segments: columns entity_key, segment_id, segment_name, confidence."""
-    _replace(con, "segments", dataset, version, segments.with_columns(pl.lit(now(con)).alias("assigned_at")))
+    """Replace a version's segments: columns entity_key, segment_id, segment_name, confidence, assigned_at.
+
+    ``assigned_at`` may be null, which means now.
+    """
+    _replace(con, "segments", dataset, version, segments.with_columns(pl.col("assigned_at").fill_null(now(con))))
 
 
 def read_segments(con: duckdb.DuckDBPyConnection, dataset: str, version: int) -> pl.DataFrame:
@@ -203,14 +172,57 @@ def read_segments(con: duckdb.DuckDBPyConnection, dataset: str, version: int) ->
     )
 
 
+def read_standing(
+    con: duckdb.DuckDBPyConnection, dataset: str, corpus_version: int, segments_version: int
+) -> pl.DataFrame:
+    """Segments beside the texts that they were drawn from: entity_key, text_hash, segment_id, confidence,
+    assigned_at."""
+    return _frame(
+        con,
+        "SELECT c.entity_key, c.text_hash, s.segment_id, s.confidence, s.assigned_at FROM corpus c"
+        " JOIN segments s ON s.entity_key = c.entity_key AND s.dataset = c.dataset"
+        " WHERE c.dataset = ? AND c.version = ? AND s.version = ? ORDER BY c.entity_key",
+        [dataset, corpus_version, segments_version],
+    )
+
+
 def write_metrics(con: duckdb.DuckDBPyConnection, dataset: str, version: int, metrics: pl.DataFrame) -> None:
     """Replace a version's figures: columns metric, value, description."""
     _replace(con, "segment_metrics", dataset, version, metrics)
 
 
+def read_metrics_of(con: duckdb.DuckDBPyConnection, dataset: str, version: int) -> dict[str, float]:
+    """A version's figures by name."""
+    rows = con.execute(
+        "SELECT metric, value FROM segment_metrics WHERE dataset = ? AND version = ? AND value IS NOT NULL"
+        " ORDER BY metric",
+        [dataset, version],
+    ).fetchall()
+    return dict(rows)
+
+
+def count_strays(con: duckdb.DuckDBPyConnection, dataset: str, version: int, snapshot: Path) -> dict[str, int]:
+    """Source rows without a segment, entities in several, and segmented rows that the source does not have."""
+    missing, repeated, unknown = one_row(
+        con.execute(
+            "WITH source AS (SELECT __entity_key AS entity_key FROM read_parquet(?)),"
+            " held AS (SELECT entity_key, count(*) AS n FROM segments WHERE dataset = ? AND version = ? GROUP BY 1)"
+            " SELECT (SELECT count(*) FROM source ANTI JOIN held USING (entity_key)),"
+            " (SELECT count(*) FROM held WHERE n > 1), (SELECT count(*) FROM held ANTI JOIN source USING (entity_key))",
+            [escape(str(snapshot)), dataset, version],
+        )
+    )
+    return {
+        "rows_without_a_segment": missing,
+        "rows_in_several_segments": repeated,
+        "rows_that_the_source_lacks": unknown,
+    }
+
+
 def delete_version(con: duckdb.DuckDBPyConnection, dataset: str, version: int) -> None:
     """Forget the rows of one version; its files are the caller's."""
-    for table in ("corpus", "segments", "segment_metrics", *_embedding_tables(con), "stage_outputs", "versions"):
+    own = ("corpus", "segments", "segment_metrics", "check_results", "stage_outputs", "versions")
+    for table in (*own, *_embedding_tables(con)):
         con.execute(f"DELETE FROM {table} WHERE dataset = ? AND version = ?", [dataset, version])
 
 
@@ -242,6 +254,12 @@ def _frame(con: duckdb.DuckDBPyConnection, query: str, params: list[Any]) -> pl.
 
 def one_row(result: duckdb.DuckDBPyConnection) -> Sequence[Any]:
     """The first row of a query that always has one."""
-    row: Sequence[Any] | None = result.fetchone()
+    row = first_row(result)
     assert row is not None
     return row
+
+
+def first_row(result: duckdb.DuckDBPyConnection) -> Sequence[Any] | None:
+    """The first row of a query, or None; read to the end, since DuckDB lets nothing else run before."""
+    rows: list[Sequence[Any]] = result.fetchall()
+    return rows[0] if rows else None

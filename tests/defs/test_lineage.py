@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 import polars as pl
@@ -14,31 +13,8 @@ from erasmo_dagster.defs.assembly import build_definitions
 from erasmo_dagster.defs.instance import open_instance, run_dataset
 from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.settings import Project
-from erasmo_dagster.show import open_published
-from erasmo_dagster.store.warehouse import open_warehouse
 from tests.conftest import DatasetWriter, customers, make_project
-
-
-def published(project: Project, query: str) -> list[Any]:
-    with open_published(project) as con:
-        return con.execute(query).fetchall()
-
-
-def warehouse(project: Project, query: str) -> list[Any]:
-    with open_warehouse(project.warehouse) as con:
-        return con.execute(query).fetchall()
-
-
-@pytest.fixture
-def run(project: Project) -> Callable[..., dict[str, dict[str, Any]]]:
-    def run(name: str = "customers", **options: Any) -> dict[str, dict[str, Any]]:
-        with open_instance(project) as instance:
-            return run_dataset(instance, project, name, **options).metadata
-
-    return run
-
-
-Run = Callable[..., dict[str, dict[str, Any]]]
+from tests.defs.lineage import Run, published, warehouse
 
 
 def test_a_table_becomes_published_segments(project: Project, write_dataset: DatasetWriter, run: Run) -> None:
@@ -46,6 +22,7 @@ def test_a_table_becomes_published_segments(project: Project, write_dataset: Dat
     metadata = run()
     assert list(metadata) == [
         "source_table",
+        "refresh_plan",
         "text_corpus",
         "adapter",
         "embeddings",

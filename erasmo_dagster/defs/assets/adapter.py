@@ -3,12 +3,11 @@
 from typing import Any
 
 import dagster as dg
-from pydantic import Field
 
 from erasmo_dagster.defs.partitions import dataset_partitions
 from erasmo_dagster.defs.pictures import picture
 from erasmo_dagster.defs.resources import WarehouseResource
-from erasmo_dagster.defs.stages import OWNERS, StageRun, begin_stage
+from erasmo_dagster.defs.stages import CODE_VERSIONS, OWNERS, StageRun, begin_stage
 from erasmo_dagster.method import plots
 from erasmo_dagster.method.adapter import fine_tune
 from erasmo_dagster.method.base_models import LocalModel, resolve
@@ -17,32 +16,27 @@ from erasmo_dagster.store.artifacts import adapter_dir, checkpoint_dir
 from erasmo_dagster.store.warehouse import read_corpus
 
 
-class AdapterConfig(dg.Config):
-    """Run config of the adapter; a run without any uses the dataset's YAML alone."""
-
-    retrain: bool = Field(False, description="Train anew even where an adapter from the same rows and settings exists.")
-
-
 @dg.asset(
     partitions_def=dataset_partitions,
     group_name="model",
     kinds={"pytorch", "huggingface"},
     owners=OWNERS,
-    code_version="1",
-    deps=["text_corpus"],
+    code_version=CODE_VERSIONS["adapter"],
+    deps=["text_corpus", "refresh_plan"],
 )
-def adapter(
-    context: dg.AssetExecutionContext, config: AdapterConfig, warehouse: WarehouseResource
-) -> dg.MaterializeResult[None]:
+def adapter(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> dg.MaterializeResult[None]:
     """One fine-tuned model per dataset: low-rank weights over a base model, trained on the shuffled corpus."""
     run = begin_stage(context, warehouse)
+    if (standing := run.standing("adapter", "adapter")) is not None:
+        return run.result(run.link(standing), _metadata(standing.details))
     settings = run.settings.adapter
     base = resolve(settings.base_model, run.project.models)
     hashed = run.hash_inputs(
         settings.model_dump(exclude={"device", "base_model", "forward_tokens"}), run.settings.seed, base.revision
     )
     output = None
-    if not config.retrain:
+    # Only the run that was asked to retrain does: a later one may use its plan.
+    if not (run.plan.forced and run.inputs["refresh_plan"].version == run.version):
         output = run.reusable(
             hashed,
             lambda o: settings.method == "none" or adapter_dir(run.project, run.dataset, o.version).is_dir(),

@@ -1,15 +1,17 @@
 """Vectors of the rows."""
 
-import dagster as dg
+from typing import Any
 
+import dagster as dg
+import polars as pl
+
+from erasmo_dagster.defs.encoding import Encoded, encode, encoder_id
 from erasmo_dagster.defs.partitions import dataset_partitions
 from erasmo_dagster.defs.resources import WarehouseResource
-from erasmo_dagster.defs.stages import OWNERS, StageRun, begin_stage
-from erasmo_dagster.method.base_models import resolve
-from erasmo_dagster.method.embedding import EmbeddingResult, embed_rows
-from erasmo_dagster.method.encoders import CausalLMEncoder
-from erasmo_dagster.method.memory import release_memory
-from erasmo_dagster.store.artifacts import adapter_dir
+from erasmo_dagster.defs.stages import CODE_VERSIONS, OWNERS, begin_stage
+from erasmo_dagster.method.fitted import FittedState
+from erasmo_dagster.store.artifacts import state_dir
+from erasmo_dagster.store.versions import NEW_VECTORS, StageOutput, drop_stage, stage_output
 from erasmo_dagster.store.warehouse import read_corpus, write_embeddings
 
 
@@ -18,49 +20,51 @@ from erasmo_dagster.store.warehouse import read_corpus, write_embeddings
     group_name="model",
     kinds={"pytorch", "duckdb"},
     owners=OWNERS,
-    code_version="1",
+    code_version=CODE_VERSIONS["embeddings"],
     deps=["text_corpus", "adapter"],
 )
 def embeddings(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> dg.MaterializeResult[None]:
     """One vector per entity: the fine-tuned model's hidden state, averaged over the tokens of the entity's text."""
     run = begin_stage(context, warehouse)
-    settings = run.settings.embedding
-    hashed = run.hash_inputs(settings.model_dump(exclude={"batch_tokens"}), run.settings.seed)
-    # An adapter that was trained anew has the same inputs and, on a GPU, other weights.
-    adapter_version = run.inputs["adapter"].version
-    output = run.reusable(hashed, lambda o: o.details.get("adapter_version") == adapter_version)
+    tuned, written = run.inputs["adapter"], run.inputs["text_corpus"]
+    encoder = encoder_id(run, tuned)
+    hashed = run.hash_inputs(encoder)
+    output = run.reusable(hashed, lambda o: o.details.get("encoder") == encoder)
     if output is None:
         with warehouse.get_connection() as con:
-            corpus = read_corpus(con, run.dataset, run.inputs["text_corpus"].version)
-        result = _embed(run, corpus["clauses"].to_list())
+            corpus = read_corpus(con, run.dataset, written.version)
+        plan = FittedState.load(state_dir(run.project, run.dataset, written.version)).text
+        encoded = encode(run, tuned, corpus, plan)
         with warehouse.get_connection() as con:
-            table = write_embeddings(con, run.dataset, run.version, corpus, result.vectors)
+            table = write_embeddings(con, run.dataset, run.version, corpus, encoded.vectors)
+            new = stage_output(con, run.dataset, run.version, NEW_VECTORS)
+            # Its rows have just been replaced by the whole set.
+            drop_stage(con, run.dataset, run.version, NEW_VECTORS)
             output = run.record(
-                con,
-                hashed,
-                {
-                    "rows": result.rows,
-                    "adapter_version": adapter_version,
-                    "width": int(result.vectors.shape[1]),
-                    "table": table,
-                    "distinct_texts": result.distinct_texts,
-                    "tokens": result.tokens,
-                    "truncated_rows": result.truncated_rows,
-                    "model_seconds": round(result.seconds, 2),
-                    "tokens_per_second": round(result.tokens_per_second, 1),
-                },
+                con, hashed, {**_details(encoded, corpus), **_read_before(new, encoder), "table": table}
             )
     details = dict(output.details)
+    del details["encoder"]
     return run.result(output, {"dagster/row_count": details.pop("rows"), **details})
 
 
-def _embed(run: StageRun, rows: list[list[str]]) -> EmbeddingResult:
-    tuned = run.inputs["adapter"]
-    # The adapter names its base model: the YAML may have moved on since it was trained.
-    base = resolve(tuned.details["base_model"], run.project.models)
-    folder = adapter_dir(run.project, run.dataset, tuned.version) if tuned.details["method"] != "none" else None
-    encoder = CausalLMEncoder(base, folder, run.settings.embedding, device=run.settings.adapter.device)
-    result = embed_rows(rows, encoder, run.settings.embedding, seed=run.settings.seed)
-    del encoder
-    release_memory()
-    return result
+def _details(encoded: Encoded, corpus: pl.DataFrame) -> dict[str, Any]:
+    read = encoded.run
+    return {
+        "encoder": encoded.encoder,
+        "rows": corpus.height,
+        "width": int(encoded.vectors.shape[1]),
+        "distinct_texts": corpus["text_hash"].n_unique(),
+        "texts_embedded": read.distinct_texts if read else 0,
+        "tokens": read.tokens if read else 0,
+        "truncated_rows": read.truncated_rows if read else 0,
+        "model_seconds": round(read.seconds, 2) if read else 0.0,
+        "tokens_per_second": round(read.tokens_per_second, 1) if read else 0.0,
+    }
+
+
+def _read_before(new: StageOutput | None, encoder: str) -> dict[str, Any]:
+    """The figures of the reading that refresh_plan did for this run, with the same encoder."""
+    if new is None or new.details["encoder"] != encoder:
+        return {}
+    return {name: new.details[name] for name in new.details if name not in ("encoder", "width")}

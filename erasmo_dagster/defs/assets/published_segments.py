@@ -6,11 +6,12 @@ import dagster as dg
 
 from erasmo_dagster.defs.partitions import dataset_partitions
 from erasmo_dagster.defs.resources import WarehouseResource
-from erasmo_dagster.defs.stages import OWNERS, root_run
+from erasmo_dagster.defs.stages import OWNERS, REASON_TAG, root_run
 from erasmo_dagster.errors import ErasmoError
-from erasmo_dagster.settings import DatasetSettings, Project, dataset_files, load_dataset
+from erasmo_dagster.refresh.decision import RefreshPlan
+from erasmo_dagster.settings import load_dataset, readable_datasets
 from erasmo_dagster.store.publish import publish
-from erasmo_dagster.store.versions import newest_version_with, stage_output, version_of_run
+from erasmo_dagster.store.versions import newest_version_with, stage_output, upstream, version_of_run
 
 
 @dg.asset(
@@ -18,7 +19,7 @@ from erasmo_dagster.store.versions import newest_version_with, stage_output, ver
     group_name="published",
     kinds={"duckdb"},
     owners=OWNERS,
-    code_version="1",
+    code_version="2",
     deps=["source_table", "segments", "segment_metrics"],
 )
 def published_segments(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> dg.MaterializeResult[None]:
@@ -31,15 +32,17 @@ def published_segments(context: dg.AssetExecutionContext, warehouse: WarehouseRe
             version = newest_version_with(con, dataset, "segment_metrics")
     if version is None:
         raise ErasmoError(f"Got no segments of dataset {dataset!r} to publish", fix=f"run `erasmo run {dataset}`")
-    settings = _readable_settings(project)
-    settings[dataset] = load_dataset(project, dataset)
-    done = publish(
-        project, settings, dataset, version, run_id=run.run_id, reason=run.tags.get("erasmo/reason", "requested")
-    )
+    settings = {**readable_datasets(project), dataset: load_dataset(project, dataset)}
+    with warehouse.get_connection() as con:
+        planned = upstream(con, dataset, version, "refresh_plan")
+    plan = RefreshPlan.model_validate(planned.details["plan"])
+    reason = f"{run.tags.get(REASON_TAG, 'requested')}; {plan.sentence}"
+    done = publish(project, settings, dataset, version, run_id=run.run_id, reason=reason)
     size = Path(done.path).stat().st_size
     return dg.MaterializeResult(
         metadata={
             "version": done.version,
+            "reason": reason,
             "dagster/row_count": done.rows,
             "segments": done.segments,
             "datasets_in_file": ", ".join(done.datasets),
@@ -50,14 +53,3 @@ def published_segments(context: dg.AssetExecutionContext, warehouse: WarehouseRe
         },
         data_version=dg.DataVersion(str(done.version)),
     )
-
-
-def _readable_settings(project: Project) -> dict[str, DatasetSettings]:
-    """Settings of the other datasets; one with a broken YAML stays published as it was."""
-    readable = {}
-    for name in dataset_files(project):
-        try:
-            readable[name] = load_dataset(project, name)
-        except ErasmoError:
-            continue
-    return readable

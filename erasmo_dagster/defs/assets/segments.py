@@ -1,21 +1,54 @@
 """Segments of the rows."""
 
+from collections import Counter
+from dataclasses import dataclass, field
 from typing import Any
 
 import dagster as dg
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from erasmo_dagster.defs.partitions import dataset_partitions
 from erasmo_dagster.defs.pictures import picture, table
 from erasmo_dagster.defs.resources import WarehouseResource
-from erasmo_dagster.defs.stages import OWNERS, StageRun, begin_stage
+from erasmo_dagster.defs.stages import CODE_VERSIONS, OWNERS, StageRun, begin_stage
 from erasmo_dagster.method import plots
-from erasmo_dagster.method.clustering import ClusterResult, cluster
+from erasmo_dagster.method.clustering import cluster
+from erasmo_dagster.method.drift import segment_reach
 from erasmo_dagster.method.fitted import FittedClustering, FittedState
+from erasmo_dagster.method.matching import SegmentMatch, assign_ids, match_segments
+from erasmo_dagster.method.placing import place_rows
 from erasmo_dagster.store.artifacts import state_dir
-from erasmo_dagster.store.versions import stage_output
-from erasmo_dagster.store.warehouse import read_embeddings, write_segments
+from erasmo_dagster.store.names import next_segment_id, segment_names
+from erasmo_dagster.store.versions import (
+    FITTED_STATE,
+    StageOutput,
+    link_stage,
+    publications,
+    record_stage,
+    stage_output,
+)
+from erasmo_dagster.store.warehouse import (
+    read_embeddings,
+    read_segments,
+    read_standing,
+    read_text_hashes,
+    write_segments,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class _Segmented:
+    """What a run found: the fitted clustering, and segment id and confidence of each row in the vectors' order."""
+
+    fitted: FittedClustering
+    segment_ids: npt.NDArray[np.int32]
+    confidence: npt.NDArray[np.float32]
+    assigned_at: pl.Series
+    trained_by: StageOutput | None
+    details: dict[str, Any]
+    shown: dict[str, Any] = field(default_factory=dict)
 
 
 @dg.asset(
@@ -23,8 +56,8 @@ from erasmo_dagster.store.warehouse import read_embeddings, write_segments
     group_name="segments",
     kinds={"scikitlearn", "duckdb"},
     owners=OWNERS,
-    code_version="1",
-    deps=["embeddings"],
+    code_version=CODE_VERSIONS["segments"],
+    deps=["refresh_plan", "text_corpus", "embeddings"],
 )
 def segments(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> dg.MaterializeResult[None]:
     """One segment per entity, with a confidence."""
@@ -32,42 +65,111 @@ def segments(context: dg.AssetExecutionContext, warehouse: WarehouseResource) ->
     vectors_of = run.inputs["embeddings"]
     with warehouse.get_connection() as con:
         entity_keys, vectors = read_embeddings(con, run.dataset, vectors_of.version, vectors_of.details["width"])
-        corpus = stage_output(con, run.dataset, run.version, "text_corpus")
+        published = publications(con).get(run.dataset)
+        base = published.version if published else None
+    standing = run.standing("clustering", "segments")
+    found = _cluster(run, entity_keys, vectors) if standing is None else _keep(run, standing, vectors)
+    text = FittedState.load(state_dir(run.project, run.dataset, run.inputs["text_corpus"].version)).text
+    FittedState(text=text, clustering=found.fitted).save(state_dir(run.project, run.dataset, run.version))
+    sizes = dict(sorted(Counter(found.segment_ids.tolist()).items()))
+    details = {"rows": len(entity_keys), "k": len(sizes), "base": base, **found.details}
+    with warehouse.get_connection() as con:
+        names = segment_names(con, run.dataset, sizes)
+        rows = pl.DataFrame(
+            {
+                "entity_key": entity_keys,
+                "segment_id": found.segment_ids,
+                "segment_name": [names[segment] for segment in found.segment_ids.tolist()],
+                "confidence": found.confidence,
+                "assigned_at": found.assigned_at,
+            }
+        )
+        write_segments(con, run.dataset, run.version, rows)
+        hashed = run.hash_inputs(run.settings.clustering.model_dump(), run.settings.seed)
+        if found.trained_by is None:
+            record_stage(con, run.dataset, run.version, FITTED_STATE, inputs_hash=hashed, details={})
+        else:
+            link_stage(con, run.dataset, run.version, found.trained_by)
+        output = run.record(con, hashed, details)
+    return run.result(output, {"dagster/row_count": len(entity_keys), **_pictures(run, found, vectors, sizes)})
+
+
+def _keep(run: StageRun, standing: StageOutput, vectors: npt.NDArray[np.float32]) -> _Segmented:
+    """The segments that stand, with the rows that are new or changed put into the nearest."""
+    fitted = FittedState.load(state_dir(run.project, run.dataset, standing.version)).clustering
+    assert fitted is not None
+    with run.warehouse.get_connection() as con:
+        rows = read_text_hashes(con, run.dataset, run.inputs["text_corpus"].version)
+        corpus = stage_output(con, run.dataset, run.plan.standing or 0, "text_corpus")
+        trained_by = stage_output(con, run.dataset, run.plan.standing or 0, FITTED_STATE)
+        assert corpus is not None
+        before = read_standing(con, run.dataset, corpus.version, standing.version)
+    placed = place_rows(rows, vectors, before, fitted)
+    kept = int(placed.kept.sum())
+    since = rows.join(before, on=["entity_key", "text_hash"], how="left", maintain_order="left")
+    return _Segmented(
+        fitted,
+        placed.segment_ids,
+        placed.confidence,
+        since["assigned_at"],
+        trained_by,
+        {"kept": kept, "assigned": len(placed.kept) - kept, "notes": []},
+        {"rows_kept": kept, "rows_assigned": len(placed.kept) - kept, "segments_of_version": run.plan.fitted},
+    )
+
+
+def _cluster(run: StageRun, entity_keys: pl.Series, vectors: npt.NDArray[np.float32]) -> _Segmented:
+    """New segments, called as the published ones where they share the most of their rows."""
     settings = run.settings.clustering
     result = cluster(vectors, settings, seed=run.settings.seed)
-    text = FittedState.load(state_dir(run.project, run.dataset, corpus.version if corpus else run.version)).text
-    clustering = FittedClustering(settings=settings, centers=result.centers, scaler=result.scaler, k=result.k)
-    FittedState(text=text, clustering=clustering).save(state_dir(run.project, run.dataset, run.version))
-    rows = pl.DataFrame(
-        {
-            "entity_key": entity_keys,
-            "segment_id": result.labels.astype(np.int32),
-            "segment_name": [f"segment {label}" for label in result.labels],
-            "confidence": result.confidence,
-        }
+    with run.warehouse.get_connection() as con:
+        published = publications(con).get(run.dataset)
+        output = stage_output(con, run.dataset, published.version, "segments") if published else None
+        before = read_segments(con, run.dataset, output.version) if output else None
+        next_id = next_segment_id(con, run.dataset)
+    matches: list[SegmentMatch] = []
+    if before is not None:
+        both = pl.DataFrame({"entity_key": entity_keys, "label": result.labels}).join(before, on="entity_key")
+        matches = match_segments(both["label"].to_numpy(), both["segment_id"].to_numpy())
+    ids = np.array(assign_ids(result.k, matches, next_id), dtype=np.int32)
+    fitted = FittedClustering(
+        settings=settings,
+        centers=result.centers,
+        scaler=result.scaler,
+        k=result.k,
+        segment_ids=tuple(ids.tolist()),
+        sizes=tuple(np.bincount(result.labels, minlength=result.k).tolist()),
+        reach=segment_reach(vectors, result.labels, result.centers, result.scaler),
     )
-    with warehouse.get_connection() as con:
-        write_segments(con, run.dataset, run.version, rows)
-        details = {"rows": rows.height, "k": result.k, "sweep": [vars(p) for p in result.sweep], "notes": result.notes}
-        output = run.record(con, run.hash_inputs(settings.model_dump(), run.settings.seed), details)
-    return run.result(output, {"dagster/row_count": rows.height, **_pictures(run, result, vectors)})
-
-
-def _pictures(run: StageRun, result: ClusterResult, vectors: np.ndarray) -> dict[str, Any]:
-    ids, counts = np.unique(result.labels, return_counts=True)
-    sizes = dict(zip(ids.tolist(), counts.tolist(), strict=True))
-    shown: dict[str, Any] = {
-        "segments": dg.MetadataValue.int(result.k),
-        "mean_confidence": dg.MetadataValue.float(round(float(result.confidence.mean()), 4)),
-        "sizes": picture(plots.segment_sizes(sizes), "rows by segment"),
-        "projection": picture(
-            plots.projection(vectors, result.labels, seed=run.settings.seed),
-            "vectors by segment, in two dimensions",
-        ),
+    details = {
+        "sweep": [vars(point) for point in result.sweep],
+        "notes": list(result.notes),
+        "matches": [vars(match) for match in matches],
     }
+    shown: dict[str, Any] = {}
+    if before is not None:
+        shown["ids_kept"] = ", ".join(str(match.published) for match in matches) or "none"
+        shown["ids_new"] = ", ".join(str(i) for i in ids.tolist() if i >= next_id) or "none"
     if result.sweep:
         shown["k_sweep"] = picture(plots.k_sweep(result.sweep, result.k), "figures by number of segments")
         shown["k_figures"] = table([vars(point) for point in result.sweep])
-    if result.notes:
-        shown["notes"] = dg.MetadataValue.md("\n".join(f"- {note}" for note in result.notes))
+    moments = pl.Series([None], dtype=pl.Datetime("us")).new_from_index(0, len(entity_keys))
+    return _Segmented(fitted, ids[result.labels], result.confidence, moments, None, details, shown)
+
+
+def _pictures(
+    run: StageRun, found: _Segmented, vectors: npt.NDArray[np.float32], sizes: dict[int, int]
+) -> dict[str, Any]:
+    shown: dict[str, Any] = {
+        "segments": dg.MetadataValue.int(len(sizes)),
+        "mean_confidence": dg.MetadataValue.float(round(float(found.confidence.mean()), 4)),
+        "sizes": picture(plots.segment_sizes(sizes), "rows by segment"),
+        "projection": picture(
+            plots.projection(vectors, found.segment_ids.astype(np.int64), seed=run.settings.seed),
+            "vectors by segment, in two dimensions",
+        ),
+        **found.shown,
+    }
+    if notes := found.details["notes"]:
+        shown["notes"] = dg.MetadataValue.md("\n".join(f"- {note}" for note in notes))
     return shown

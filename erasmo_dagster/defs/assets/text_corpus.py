@@ -5,7 +5,7 @@ import polars as pl
 
 from erasmo_dagster.defs.partitions import dataset_partitions
 from erasmo_dagster.defs.resources import WarehouseResource
-from erasmo_dagster.defs.stages import OWNERS, begin_stage
+from erasmo_dagster.defs.stages import CODE_VERSIONS, OWNERS, begin_stage
 from erasmo_dagster.method.fitted import FittedState
 from erasmo_dagster.method.textual import fit_text, sample_texts, text_hashes, write_clauses
 from erasmo_dagster.store.artifacts import snapshot_path, state_dir
@@ -18,8 +18,8 @@ from erasmo_dagster.store.warehouse import write_corpus
     group_name="text",
     kinds={"polars", "duckdb"},
     owners=OWNERS,
-    code_version="1",
-    deps=["source_table"],
+    code_version=CODE_VERSIONS["text_corpus"],
+    deps=["source_table", "refresh_plan"],
 )
 def text_corpus(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> dg.MaterializeResult[None]:
     """One row per entity: its clauses "feature is value" in the dataset's canonical column order."""
@@ -28,7 +28,11 @@ def text_corpus(context: dg.AssetExecutionContext, warehouse: WarehouseResource)
     frame = pl.read_parquet(snapshot_path(run.project, run.dataset, source.version)).sort(ENTITY_KEY)
     entity_keys, frame = frame[ENTITY_KEY], frame.drop(ENTITY_KEY)
     settings = run.settings
-    plan = fit_text(frame, settings)
+    standing = run.standing("text", "text_corpus")
+    if standing is None:
+        plan = fit_text(frame, settings)
+    else:
+        plan = FittedState.load(state_dir(run.project, run.dataset, standing.version)).text
     clauses = write_clauses(frame, plan)
     hashes = text_hashes(clauses)
     hashed = run.hash_inputs(plan.model_dump(mode="json"))
@@ -51,6 +55,7 @@ def text_corpus(context: dg.AssetExecutionContext, warehouse: WarehouseResource)
             "dagster/row_count": frame.height,
             "distinct_texts": details["distinct_texts"],
             "columns_in_order": ", ".join(column.label for column in plan.columns),
+            "text_fitted": "this run" if standing is None else f"version {run.plan.fitted}, which stands",
             "left_out": dg.MetadataValue.md(left_out or "nothing"),
             "sample": dg.MetadataValue.md("\n\n".join(f"> {text}" for text in samples)),
         },

@@ -1,0 +1,82 @@
+"""Vectors of a corpus: those of texts that the same encoder has read before are taken from the warehouse."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from erasmo_dagster.defs.stages import StageRun, settings_digests
+from erasmo_dagster.method.base_models import resolve
+from erasmo_dagster.method.embedding import EmbeddingResult, embed_rows
+from erasmo_dagster.method.encoders import CausalLMEncoder
+from erasmo_dagster.method.memory import release_memory
+from erasmo_dagster.method.textual import TextPlan
+from erasmo_dagster.store.artifacts import adapter_dir
+from erasmo_dagster.store.versions import StageOutput, encoded_by, inputs_hash
+from erasmo_dagster.store.warehouse import read_vectors
+
+
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """``vectors`` float32[n, d] in the corpus's order; ``fresh`` bool[n] says whose texts the model had to read.
+
+    ``run`` tells of that reading, None where there was none.
+    """
+
+    vectors: npt.NDArray[np.float32]
+    fresh: npt.NDArray[np.bool_]
+    encoder: str
+    run: EmbeddingResult | None
+
+
+def encoder_id(run: StageRun, adapter: StageOutput) -> str:
+    """What vectors depend on beside their text: the adapter's weights and the settings of embedding."""
+    return inputs_hash(adapter.version, settings_digests(run.settings)["embedding"])
+
+
+def encode(run: StageRun, adapter: StageOutput, corpus: pl.DataFrame, plan: TextPlan) -> Encoded:
+    """The vector of every row of ``corpus`` (text_hash, clauses), each distinct text read at most once, ever.
+
+    A text that was read before keeps its vector to the last bit: a model's answer depends in its last digits on the
+    texts beside it in a batch.
+    """
+    encoder = encoder_id(run, adapter)
+    with run.warehouse.get_connection() as con:
+        found = [
+            read_vectors(con, run.dataset, output.version, output.details["width"])
+            for output in encoded_by(con, run.dataset, run.version, encoder)
+        ]
+    known = pl.concat(found).unique("text_hash", maintain_order=True) if found else None
+    hashes = corpus.select("text_hash")
+    if known is None:
+        fresh = np.ones(corpus.height, dtype=bool)
+    else:
+        fresh = ~hashes["text_hash"].is_in(known["text_hash"].implode()).to_numpy()
+    if not fresh.any() and known is not None:
+        return Encoded(_looked_up(hashes, known), fresh, encoder, None)
+    unread = corpus.filter(pl.Series(fresh))
+    result = _read(run, adapter, unread["clauses"].to_list(), plan)
+    column = pl.Series("vector", result.vectors, dtype=pl.Array(pl.Float32, result.vectors.shape[1]))
+    made = unread.select("text_hash").with_columns(column).unique("text_hash", maintain_order=True)
+    known = made if known is None else pl.concat([known, made])
+    return Encoded(_looked_up(hashes, known), fresh, encoder, result)
+
+
+def _looked_up(hashes: pl.DataFrame, known: pl.DataFrame) -> npt.NDArray[np.float32]:
+    position = hashes.join(known.select("text_hash").with_row_index("at"), on="text_hash", maintain_order="left")["at"]
+    return np.ascontiguousarray(known["vector"].to_numpy()[position.to_numpy()], dtype=np.float32)
+
+
+def _read(run: StageRun, adapter: StageOutput, rows: list[list[str]], plan: TextPlan) -> EmbeddingResult:
+    # The adapter names its base model: the YAML may have moved on since it was trained.
+    base = resolve(adapter.details["base_model"], run.project.models)
+    folder = adapter_dir(run.project, run.dataset, adapter.version) if adapter.details["method"] != "none" else None
+    encoder = CausalLMEncoder(base, folder, run.settings.embedding, device=run.settings.adapter.device)
+    labels = [column.label for column in plan.columns]
+    result = embed_rows(rows, encoder, run.settings.embedding, seed=run.settings.seed, features=labels)
+    del encoder
+    release_memory()
+    return result

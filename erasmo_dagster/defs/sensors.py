@@ -1,0 +1,101 @@
+"""What runs by itself: the look at the sources, and the word to those who want to know of failures."""
+
+import time
+
+import dagster as dg
+
+from erasmo_dagster.defs.freshness import is_fresh
+from erasmo_dagster.defs.jobs import RETIRE_OP, check_freshness, segment_dataset
+from erasmo_dagster.defs.notices import ATTEMPT_TAG, LAST_TAG, tell_of_failure
+from erasmo_dagster.defs.partitions import dataset_partitions
+from erasmo_dagster.defs.resources import WarehouseResource
+from erasmo_dagster.defs.runs import end_dead_runs
+from erasmo_dagster.defs.stages import REASON_TAG
+from erasmo_dagster.defs.watching import look_around, read_memory, write_memory
+from erasmo_dagster.errors import ErasmoError
+from erasmo_dagster.refresh.watching import Start, WatchPlan, plan_watch
+from erasmo_dagster.settings import Project
+
+
+def build_sensors(project: Project, retire_dataset: dg.JobDefinition) -> list[dg.SensorDefinition]:
+    """The project's sensors, on from the start, with its interval."""
+    interval = max(1, round(project.settings.sensor_interval.total_seconds()))
+
+    @dg.sensor(
+        name="source_changes",
+        description="Looks at every source and starts a run where it differs from what is published.",
+        jobs=[segment_dataset, retire_dataset, check_freshness],
+        minimum_interval_seconds=interval,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+    )
+    def source_changes(
+        context: dg.SensorEvaluationContext, warehouse: WarehouseResource
+    ) -> dg.SensorResult | dg.SkipReason:
+        return tick(context, warehouse.project)
+
+    @dg.run_failure_sensor(
+        name="failure_notices",
+        description="Tells those under `notify` of a version that was blocked, and of a last retry that failed.",
+        minimum_interval_seconds=interval,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+    )
+    def failure_notices(context: dg.RunFailureSensorContext, warehouse: WarehouseResource) -> None:
+        for fault in tell_of_failure(warehouse.project, context.dagster_run, str(context.failure_event.message)):
+            context.log.warning(fault)
+
+    return [source_changes, failure_notices]
+
+
+def tick(context: dg.SensorEvaluationContext, project: Project) -> dg.SensorResult | dg.SkipReason:
+    """One look at the sources: what is seen goes into a plan, the plan into requests."""
+    end_dead_runs(context.instance)
+    memory = read_memory(context.cursor)
+    now = time.time()
+    try:
+        seen, scan = look_around(project, context.instance, memory, now=now)
+    except ErasmoError as error:
+        return dg.SkipReason(str(error))
+    plan = plan_watch(
+        seen,
+        memory,
+        now=now,
+        retire_after=project.settings.retire_after.total_seconds(),
+        datasets_readable=scan.readable and bool(scan.present),
+    )
+    requests = [*map(_run, plan.starts), *_retirements(plan), *_freshness_checks(plan)]
+    for name, note in sorted(plan.notes.items()):
+        context.log.info(f"{name}: {note}")
+    notes = "; ".join(f"{name}: {note}" for name, note in sorted(plan.notes.items()))
+    return dg.SensorResult(
+        run_requests=requests,
+        skip_reason=None if requests else dg.SkipReason(notes or "no datasets yet: add a YAML to datasets/"),
+        dynamic_partitions_requests=[dataset_partitions.build_add_request(plan.register)] if plan.register else None,
+        cursor=write_memory(plan.memory),
+    )
+
+
+def _run(start: Start) -> dg.RunRequest:
+    return dg.RunRequest(
+        job_name=segment_dataset.name,
+        partition_key=start.dataset,
+        run_key=start.run_key,
+        tags={REASON_TAG: start.reason, ATTEMPT_TAG: str(start.attempt), LAST_TAG: str(start.last).lower()},
+    )
+
+
+def _retirements(plan: WatchPlan) -> list[dg.RunRequest]:
+    return [
+        dg.RunRequest(
+            job_name="retire_dataset",
+            run_key=f"retire:{name}:{plan.memory[name].absent_since}",
+            run_config={"ops": {RETIRE_OP: {"config": {"dataset": name}}}},
+        )
+        for name in plan.retire
+    ]
+
+
+def _freshness_checks(plan: WatchPlan) -> list[dg.RunRequest]:
+    return [
+        dg.RunRequest(job_name=check_freshness.name, partition_key=name, asset_check_keys=[is_fresh.check_key])
+        for name in plan.check_freshness
+    ]

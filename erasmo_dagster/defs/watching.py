@@ -1,0 +1,164 @@
+"""What a look at the sources finds: YAML files, the sources themselves, what is published, which runs are going on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import dagster as dg
+from dagster import DagsterRunStatus
+
+from erasmo_dagster.errors import ErasmoError
+from erasmo_dagster.refresh.watching import Memory, Seen
+from erasmo_dagster.settings import DatasetScan, Project, load_dataset, scan_datasets
+from erasmo_dagster.store.artifacts import snapshot_path
+from erasmo_dagster.store.checks import blocked_versions
+from erasmo_dagster.store.sources import Fingerprint, is_unchanged
+from erasmo_dagster.store.versions import Publication, publications, stage_output
+from erasmo_dagster.store.warehouse import open_warehouse
+from erasmo_dagster.store.watch import look
+
+# Dagster gives a sensor a minute by default: what is left over is looked at next time.
+LOOK_SECONDS = 40.0
+PARTITION_TAG = "dagster/partition"
+GOING_ON = [
+    DagsterRunStatus.QUEUED,
+    DagsterRunStatus.NOT_STARTED,
+    DagsterRunStatus.STARTING,
+    DagsterRunStatus.STARTED,
+    DagsterRunStatus.CANCELING,
+]
+
+
+@dataclass(frozen=True)
+class Known:
+    """What the warehouse knows of a dataset: its publication, that one's source, and a version stopped at the gate."""
+
+    publication: Publication | None = None
+    fingerprint: Fingerprint | None = None
+    snapshot: Path | None = None
+    blocked: int | None = None
+    blocked_digest: str | None = None
+
+
+def look_around(
+    project: Project,
+    instance: dg.DagsterInstance,
+    memory: Mapping[str, Memory],
+    *,
+    now: float | None = None,
+    seconds: float = LOOK_SECONDS,
+) -> tuple[list[Seen], DatasetScan]:
+    """Every dataset as it is now, those first that were looked at longest ago.
+
+    A source that takes long leaves less time for others; those to which the look does not come are asleep until the
+    next. Raises ErasmoError where the warehouse cannot be read.
+    """
+    now = time.time() if now is None else now
+    started = time.monotonic()
+    scan = scan_datasets(project)
+    known = read_known(project)
+    registered = set(instance.get_dynamic_partitions("dataset"))
+    running = datasets_in_progress(instance)
+    names = {*scan.present, *(name for name, k in known.items() if k.publication and not k.publication.retired)}
+
+    def last_looked_at(name: str) -> float:
+        sighting = memory.get(name, Memory()).sighting
+        return sighting.hashed_at if sighting else 0.0
+
+    seen = []
+    for name in sorted(names, key=lambda n: (last_looked_at(n), n)):
+        asleep = time.monotonic() - started > seconds
+        seen.append(
+            look_at(project, scan, name, known.get(name, Known()), memory.get(name, Memory()), now=now, asleep=asleep)
+        )
+    return [_with(one, registered=one.name in registered, running=one.name in running) for one in seen], scan
+
+
+def look_at(
+    project: Project, scan: DatasetScan, name: str, known: Known, memory: Memory, *, now: float, asleep: bool = False
+) -> Seen:
+    """One dataset; whatever is wrong with its YAML or its source is told in ``fault``."""
+    published = known.publication
+    facts = {
+        "name": name,
+        "present": name in scan.present,
+        "published_at": None if published is None else _epoch(published),
+        "retired": published is not None and published.retired,
+        "asleep": asleep,
+    }
+    if name not in scan.present or asleep:
+        return Seen(**facts)  # type: ignore[arg-type]
+    try:
+        settings = load_dataset(project, name)
+        content = hashlib.sha256(scan.files[name].read_bytes()).hexdigest()[:12]
+        sighting = look(name, settings, project, memory.sighting, now=now)
+    except (ErasmoError, OSError) as error:
+        return Seen(**facts, fault=str(error))  # type: ignore[arg-type]
+    changed = (
+        known.fingerprint is None
+        or known.snapshot is None
+        or not is_unchanged(sighting.fingerprint, known.fingerprint, known.snapshot)
+    )
+    return Seen(
+        **facts,  # type: ignore[arg-type]
+        settings=settings.refresh,
+        changed=changed,
+        state=f"{sighting.fingerprint.digest}:{content}",
+        blocked=known.blocked_digest == sighting.fingerprint.digest,
+        sighting=sighting,
+    )
+
+
+def _with(seen: Seen, *, registered: bool, running: bool) -> Seen:
+    return Seen(**{**vars(seen), "registered": registered, "running": running})
+
+
+def _epoch(published: Publication) -> float:
+    from datetime import UTC
+
+    return published.published_at.replace(tzinfo=UTC).timestamp()
+
+
+def read_known(project: Project) -> dict[str, Known]:
+    """What the warehouse knows, by dataset."""
+    if not project.warehouse.is_file():
+        return {}
+    known = {}
+    with open_warehouse(project.warehouse, lock_timeout=min(20.0, project.settings.lock_timeout)) as con:
+        published, blocked = publications(con), blocked_versions(con)
+        for name in {*published, *blocked}:
+            publication = published.get(name)
+            source = stage_output(con, name, publication.seen_version, "source_table") if publication else None
+            stopped = stage_output(con, name, blocked[name], "source_table") if name in blocked else None
+            known[name] = Known(
+                publication,
+                Fingerprint.model_validate(source.details["fingerprint"]) if source else None,
+                snapshot_path(project, name, source.version) if source else None,
+                blocked.get(name),
+                stopped.details["digest"] if stopped else None,
+            )
+    return known
+
+
+def datasets_in_progress(instance: dg.DagsterInstance) -> set[str]:
+    """Datasets that a run is queued for or going on."""
+    runs = instance.get_runs(dg.RunsFilter(statuses=GOING_ON))
+    return {run.tags[PARTITION_TAG] for run in runs if PARTITION_TAG in run.tags}
+
+
+def read_memory(cursor: str | None) -> dict[str, Memory]:
+    """What the last look left in the sensor's cursor; nothing where it is of another release."""
+    try:
+        return {name: Memory.model_validate(data) for name, data in json.loads(cursor or "{}").items()}
+    except (ValueError, AttributeError):
+        return {}
+
+
+def write_memory(memory: Mapping[str, Memory]) -> str:
+    """The cursor that the next look reads."""
+    return json.dumps({name: known.model_dump(mode="json", by_alias=True) for name, known in memory.items()})

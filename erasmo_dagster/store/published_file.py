@@ -1,0 +1,159 @@
+"""The tables of the published file, and how the file is built."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from erasmo_dagster.errors import ErasmoError
+from erasmo_dagster.settings import DatasetSettings, Project
+from erasmo_dagster.store.artifacts import snapshot_path
+from erasmo_dagster.store.sources import ENTITY_KEY
+from erasmo_dagster.store.sql import literal, quote
+from erasmo_dagster.store.versions import StageOutput, stage_output
+
+# The columns that publish adds to a source's own.
+WIDE_COLUMNS = ("entity_key", "segment_id", "segment_name", "confidence", "version", "assigned_at")
+
+_TABLES = {
+    "segments": """
+        SELECT dataset, entity_key, segment_id, segment_name, confidence, version, assigned_at FROM chosen_segments""",
+    "segment_sizes": """
+        SELECT *, rows / sum(rows) OVER (PARTITION BY dataset) AS share
+        FROM (SELECT dataset, version, segment_id, segment_name, count(*) AS rows FROM chosen_segments GROUP BY ALL)""",
+    "segment_metrics": """
+        SELECT m.* REPLACE (c.version AS version) FROM main.segment_metrics m
+        JOIN chosen_versions c ON m.dataset = c.dataset AND m.version = c.metrics_version""",
+    "segment_history": "SELECT * FROM next_history",
+    "segment_transitions": "SELECT * FROM next_transitions",
+    "publish_log": "SELECT * FROM main.publish_log UNION ALL BY NAME SELECT * FROM new_log",
+}
+
+_COMMENTS = {
+    "segments": "One row per entity of each dataset: the segment it is in now.",
+    "segments.dataset": "Name of the dataset.",
+    "segments.entity_key": "The entity's key as text; a JSON array where the key has several columns.",
+    "segments.segment_id": "Number of the segment within its dataset; -1 is noise, a row that is in no segment.",
+    "segments.segment_name": "Readable name of the segment.",
+    "segments.confidence": "(d2 - d1) / d2 over the distances to the nearest two segment centres, 0 to 1. It says how "
+    "clearly a row is in its segment; it is not a probability.",
+    "segments.version": "Version of the dataset that this row was published with.",
+    "segments.assigned_at": "When the row was assigned, UTC.",
+    "segment_sizes": "One row per segment: how many rows it has.",
+    "segment_sizes.rows": "Rows in the segment; they sum to the dataset's rows.",
+    "segment_sizes.share": "Share of the dataset's rows, 0 to 1.",
+    "segment_metrics": "One row per dataset and figure: how good the segmentation is.",
+    "segment_metrics.metric": "Name of the figure.",
+    "segment_metrics.value": "Its value.",
+    "segment_metrics.description": "How to read it.",
+    "segment_history": "One row per uninterrupted stay of an entity in a segment: who was where, when.",
+    "segment_history.from_version": "Version with which the stay began.",
+    "segment_history.valid_from": "When it was published, UTC.",
+    "segment_history.to_version": "Version with which the stay ended; null while it lasts.",
+    "segment_history.valid_to": "When it ended, UTC; null while it lasts.",
+    "segment_transitions": "One row per publish and pair of segments: how many rows went from the one to the other.",
+    "segment_transitions.publish_id": "The publish, as in publish_log.",
+    "segment_transitions.from_version": "Version that was published before; null at the first.",
+    "segment_transitions.from_segment_id": "Where the rows were; null for rows that are new.",
+    "segment_transitions.to_segment_id": "Where they are; null for rows that went.",
+    "publish_log": "One row per publish: what was published when, by which run, from which state of the source.",
+    "publish_log.fingerprint": "Short hash of the source's columns and rows.",
+    "publish_log.figures": "The version's figures by name, JSON.",
+    "publish_log.reason": "What started the run and what was decided, or who published it otherwise.",
+}
+
+
+def needed(con: duckdb.DuckDBPyConnection, dataset: str, version: int, stage: str) -> StageOutput:
+    """The output of a stage that a published version must have. Raises ErasmoError where it has none."""
+    output = stage_output(con, dataset, version, stage)
+    if output is None:
+        raise ErasmoError(
+            f"Got version {version} of {dataset!r} without {stage}", fix=f"run `erasmo run {dataset}` again"
+        )
+    return output
+
+
+def literals(row: Mapping[str, Any]) -> str:
+    """A row as a SELECT list of parameters, by name."""
+    return ", ".join(f"? AS {name}" for name in row)
+
+
+def build_file(
+    con: duckdb.DuckDBPyConnection,
+    project: Project,
+    datasets: Mapping[str, DatasetSettings],
+    chosen: Mapping[str, int],
+    log: Mapping[str, Any],
+    candidate: Path,
+) -> None:
+    """Write the published file to ``candidate``: ``chosen`` versions, ``log`` as the publish log's last row.
+
+    The history is what :func:`~erasmo_dagster.store.history.prepared_history` has prepared on this connection.
+    """
+    con.execute(
+        "CREATE TEMP TABLE chosen_versions"
+        " (dataset VARCHAR, version INTEGER, segments_version INTEGER, metrics_version INTEGER)"
+    )
+    for name, version in chosen.items():
+        held = [needed(con, name, version, stage).version for stage in ("segments", "segment_metrics")]
+        con.execute("INSERT INTO chosen_versions VALUES (?, ?, ?, ?)", [name, version, *held])
+    con.execute(
+        "CREATE TEMP VIEW chosen_segments AS SELECT s.* REPLACE (c.version AS version) FROM main.segments s"
+        " JOIN chosen_versions c ON s.dataset = c.dataset AND s.version = c.segments_version"
+    )
+    con.execute(f"CREATE TEMP TABLE new_log AS SELECT {literals(log)}", list(log.values()))
+    con.execute(f"ATTACH {literal(candidate)} AS published")
+    try:
+        for table, query in _TABLES.items():
+            con.execute(f"CREATE TABLE published.{table} AS SELECT * FROM ({query}) ORDER BY ALL")
+        for name, version in chosen.items():
+            _wide_table(con, project, name, version, datasets.get(name))
+        for name, comment in _COMMENTS.items():
+            table, _, column = name.partition(".")
+            what = f"COLUMN published.{table}.{column}" if column else f"TABLE published.{table}"
+            con.execute(f"COMMENT ON {what} IS {literal(comment)}")
+        con.execute("CHECKPOINT published")
+    finally:
+        con.execute("DETACH published")
+        con.execute("DROP TABLE new_log; DROP VIEW chosen_segments; DROP TABLE chosen_versions")
+
+
+def _wide_table(
+    con: duckdb.DuckDBPyConnection, project: Project, dataset: str, version: int, settings: DatasetSettings | None
+) -> None:
+    """``<dataset>_segmented``: the source's own columns beside the segment."""
+    source = needed(con, dataset, version, "source_table")
+    private = set(source.details["sensitive"])
+    if settings is not None:
+        private = set() if settings.publish.sensitive else private | set(settings.sensitive)
+    columns = [name for name in source.details["columns"] if name not in private]
+    own = ", ".join(f"t.{quote(name)} AS {quote(alias)}" for name, alias in _aliases(columns).items())
+    added = ", ".join(f"s.{name}" for name in WIDE_COLUMNS)
+    table = f"published.{quote(dataset + '_segmented')}"
+    con.execute(
+        f"CREATE TABLE {table} AS SELECT {', '.join(filter(None, [own, added]))}"
+        f" FROM read_parquet(?) t JOIN chosen_segments s ON s.entity_key = t.{quote(ENTITY_KEY)}"
+        " WHERE s.dataset = ? ORDER BY s.entity_key",
+        [str(snapshot_path(project, dataset, source.version)), dataset],
+    )
+    grain = f"One row per entity of {dataset}: its own columns beside its segment."
+    con.execute(f"COMMENT ON TABLE {table} IS {literal(grain)}")
+    con.execute(f"COMMENT ON COLUMN {table}.confidence IS {literal(_COMMENTS['segments.confidence'])}")
+
+
+def _aliases(columns: list[str]) -> dict[str, str]:
+    """Source column -> its name in the wide table, where the segment's columns keep theirs."""
+    taken = {name.casefold() for name in (*columns, *WIDE_COLUMNS)}
+    aliases = {}
+    for name in columns:
+        alias = name
+        if name.casefold() in WIDE_COLUMNS:
+            alias = f"source_{name}"
+            while alias.casefold() in taken:
+                alias = f"source_{alias}"
+            taken.add(alias.casefold())
+        aliases[name] = alias
+    return aliases

@@ -1,0 +1,111 @@
+"""The warehouse's tables, and how a warehouse of an earlier release becomes one of this release."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import duckdb
+
+from erasmo_dagster.errors import ErasmoError
+
+# One script a schema version; a new warehouse runs them all, an older one those that it lacks.
+_SCRIPTS = (
+    """
+CREATE TABLE meta (schema_version INTEGER NOT NULL);
+CREATE TABLE versions (
+    dataset VARCHAR, version INTEGER, run_id VARCHAR NOT NULL, created_at TIMESTAMP NOT NULL,
+    PRIMARY KEY (dataset, version)
+);
+CREATE TABLE stage_outputs (
+    dataset VARCHAR, version INTEGER, stage VARCHAR, output_version INTEGER NOT NULL,
+    inputs_hash VARCHAR NOT NULL, details JSON NOT NULL, finished_at TIMESTAMP NOT NULL,
+    PRIMARY KEY (dataset, version, stage)
+);
+CREATE TABLE corpus (
+    dataset VARCHAR NOT NULL, version INTEGER NOT NULL, entity_key VARCHAR NOT NULL,
+    text_hash VARCHAR NOT NULL, clauses VARCHAR[] NOT NULL
+);
+CREATE VIEW corpus_text AS
+    SELECT dataset, version, entity_key, text_hash, array_to_string(clauses, ', ') AS text FROM corpus;
+CREATE TABLE segments (
+    dataset VARCHAR NOT NULL, version INTEGER NOT NULL, entity_key VARCHAR NOT NULL,
+    segment_id INTEGER NOT NULL, segment_name VARCHAR NOT NULL, confidence FLOAT NOT NULL,
+    assigned_at TIMESTAMP NOT NULL
+);
+CREATE TABLE segment_metrics (
+    dataset VARCHAR NOT NULL, version INTEGER NOT NULL, metric VARCHAR NOT NULL, value DOUBLE,
+    description VARCHAR NOT NULL
+);
+CREATE TABLE published_versions (
+    dataset VARCHAR PRIMARY KEY, version INTEGER NOT NULL, published_at TIMESTAMP NOT NULL
+);
+CREATE TABLE publish_log (
+    publish_id INTEGER PRIMARY KEY, dataset VARCHAR NOT NULL, version INTEGER NOT NULL, run_id VARCHAR NOT NULL,
+    fingerprint VARCHAR NOT NULL, rows BIGINT NOT NULL, segments INTEGER NOT NULL, published_at TIMESTAMP NOT NULL,
+    reason VARCHAR NOT NULL
+);
+""",
+    # 2: what a refresh needs. `seen_version` is the one whose source counts as known: a rollback goes back to older
+    # segments without making the table that it left look new. `retired_at` hides a dataset whose YAML has gone.
+    """
+ALTER TABLE published_versions ADD COLUMN seen_version INTEGER;
+UPDATE published_versions SET seen_version = version;
+ALTER TABLE published_versions ADD COLUMN retired_at TIMESTAMP;
+ALTER TABLE publish_log ADD COLUMN figures JSON;
+CREATE TABLE segment_names (
+    dataset VARCHAR NOT NULL, segment_id INTEGER NOT NULL, segment_name VARCHAR NOT NULL,
+    first_version INTEGER NOT NULL, PRIMARY KEY (dataset, segment_id)
+);
+INSERT INTO segment_names
+    SELECT dataset, segment_id, any_value(segment_name), min(version) FROM segments GROUP BY ALL;
+CREATE TABLE segment_history (
+    dataset VARCHAR NOT NULL, entity_key VARCHAR NOT NULL, segment_id INTEGER NOT NULL, segment_name VARCHAR NOT NULL,
+    from_version INTEGER NOT NULL, valid_from TIMESTAMP NOT NULL, to_version INTEGER, valid_to TIMESTAMP
+);
+INSERT INTO segment_history
+    SELECT s.dataset, s.entity_key, s.segment_id, s.segment_name, s.version, p.published_at, NULL, NULL
+    FROM segments s JOIN published_versions p ON s.dataset = p.dataset AND s.version = p.version;
+CREATE TABLE segment_transitions (
+    publish_id INTEGER NOT NULL, dataset VARCHAR NOT NULL, from_version INTEGER, version INTEGER NOT NULL,
+    from_segment_id INTEGER, to_segment_id INTEGER, rows BIGINT NOT NULL
+);
+CREATE TABLE check_results (
+    dataset VARCHAR NOT NULL, version INTEGER NOT NULL, check_name VARCHAR NOT NULL, passed BOOLEAN NOT NULL,
+    blocking BOOLEAN NOT NULL, message VARCHAR NOT NULL, figures JSON NOT NULL, checked_at TIMESTAMP NOT NULL,
+    PRIMARY KEY (dataset, version, check_name)
+);
+""",
+)
+
+SCHEMA_VERSION = len(_SCRIPTS)
+
+
+def migrate(con: duckdb.DuckDBPyConnection, path: Path) -> None:
+    """Bring the warehouse in ``path`` to this release's tables, in one transaction.
+
+    Raises ErasmoError where it is none of ours, or one of a later release.
+    """
+    tables = {name for (name,) in con.execute("SELECT table_name FROM duckdb_tables()").fetchall()}
+    if not tables:
+        found: int | None = 0
+    else:
+        row = con.execute("SELECT schema_version FROM meta").fetchone() if "meta" in tables else None
+        found = row[0] if row else None
+    if found == SCHEMA_VERSION:
+        return
+    if found is None or found > SCHEMA_VERSION:
+        raise ErasmoError(
+            f"Got a warehouse of schema version {'unknown' if found is None else found} in {path}",
+            expected=f"version {SCHEMA_VERSION} or an earlier one",
+            fix="use the release of erasmo-dagster that wrote it, or another ERASMO_HOME",
+        )
+    con.begin()
+    try:
+        for script in _SCRIPTS[found:]:
+            con.execute(script)
+        con.execute("DELETE FROM meta")
+        con.execute("INSERT INTO meta VALUES (?)", [SCHEMA_VERSION])
+    except BaseException:
+        con.rollback()
+        raise
+    con.commit()
