@@ -86,7 +86,7 @@ def run(
 
 @app.command()
 def status() -> None:
-    """Say for each dataset what is published, and how its last run ended."""
+    """Say how every dataset is; exits with status 1 where one is stale, failing or blocked."""
     from erasmo_dagster.defs.instance import open_instance
     from erasmo_dagster.defs.runs import end_dead_runs
     from erasmo_dagster.settings import find_project
@@ -95,7 +95,74 @@ def status() -> None:
     project = find_project()
     with open_instance(project) as instance:
         end_dead_runs(instance)
-        print_status(out, project, instance)
+        wrong = print_status(out, project, instance)
+    if wrong:
+        err.print("; ".join(wrong), style="red", highlight=False, markup=False, soft_wrap=True)
+        raise typer.Exit(1)
+
+
+@app.command()
+def versions(name: Annotated[str, typer.Argument(help="Dataset.")]) -> None:
+    """List a dataset's versions: what was decided and why, their figures, and what the gate said."""
+    from erasmo_dagster.settings import find_project
+    from erasmo_dagster.show_versions import print_versions
+
+    print_versions(out, find_project(), name)
+
+
+@app.command()
+def diff(
+    name: Annotated[str, typer.Argument(help="Dataset.")],
+    first: Annotated[int, typer.Argument(help="The earlier version.")],
+    second: Annotated[int, typer.Argument(help="The later version.")],
+) -> None:
+    """Compare two versions: rows, who moved between segments, figures."""
+    from erasmo_dagster.settings import find_project
+    from erasmo_dagster.show_versions import print_diff
+
+    print_diff(out, find_project(), name, first, second)
+
+
+@app.command()
+def rollback(
+    name: Annotated[str, typer.Argument(help="Dataset.")],
+    to: Annotated[int, typer.Option("--to", help="Version to publish again; `erasmo versions NAME` lists them.")],
+) -> None:
+    """Publish an earlier version again; it stays until the source changes or the dataset is run."""
+    from erasmo_dagster.settings import find_project, readable_datasets
+    from erasmo_dagster.store.publish import rollback as publish_again
+
+    project = find_project()
+    done = publish_again(project, readable_datasets(project), name, to, reason="erasmo rollback")
+    out.print(
+        f"Published version {done.version} of {name}: {done.rows} rows, {done.segments} segments.", highlight=False
+    )
+
+
+@app.command()
+def remove(name: Annotated[str, typer.Argument(help="Dataset.")]) -> None:
+    """Take a dataset out of the published file at once; what the warehouse keeps of it goes with `erasmo gc`."""
+    from erasmo_dagster.defs.instance import open_instance
+    from erasmo_dagster.defs.upkeep import remove_dataset
+    from erasmo_dagster.settings import find_project
+
+    project = find_project()
+    with open_instance(project) as instance:
+        for line in remove_dataset(project, instance, name):
+            out.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+@app.command()
+def gc() -> None:
+    """Delete old versions, datasets that were removed, and what killed runs have left."""
+    from erasmo_dagster.defs.instance import open_instance
+    from erasmo_dagster.defs.upkeep import collect_garbage
+    from erasmo_dagster.settings import find_project
+
+    project = find_project()
+    with open_instance(project) as instance:
+        for line in collect_garbage(project, instance):
+            out.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command()

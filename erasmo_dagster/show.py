@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from erasmo_dagster.errors import ErasmoError
-from erasmo_dagster.settings import Project, dataset_files, load_dataset
+from erasmo_dagster.settings import Project, load_dataset
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -62,7 +62,7 @@ def print_query(out: Console, project: Project, query: str, *, format: str, limi
                     sys.stdout.write(json.dumps(dict(zip(names, row, strict=True)), default=str) + "\n")
         else:
             rows = result.fetchmany(limit + 1)
-            _print_table(out, names, rows[:limit])
+            print_table(out, names, rows[:limit])
             if len(rows) > limit:
                 out.print(f"... more than {limit} rows: see --limit, or --format csv for all", highlight=False)
 
@@ -90,7 +90,7 @@ def print_dataset(out: Console, project: Project, name: str) -> None:
     for segment, label, count, share, _ in sizes:
         bars.add_row(str(segment), escape(label), str(count), f"{share:.1%}", "█" * max(1, round(30 * share)))
     out.print(bars)
-    _print_table(out, ["figure", "value", "how to read it"], [(m, _number(v), d) for m, v, d in sorted(figures)])
+    print_table(out, ["figure", "value", "how to read it"], [(m, number(v), d) for m, v, d in sorted(figures)])
     out.print(escape(read_metrics({metric: value for metric, value, _ in figures})), highlight=False)
 
 
@@ -122,9 +122,9 @@ def _notes(metadata: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
         yield str(notes)
 
 
-def print_status(out: Console, project: Project, instance: dg.DagsterInstance) -> None:
-    """One line a dataset: what is published, and how the last run ended."""
-    import dagster as dg
+def print_status(out: Console, project: Project, instance: dg.DagsterInstance) -> list[str]:
+    """One line a dataset: how it is, what is published, what to know. Returns what is wrong, one entry a dataset."""
+    from erasmo_dagster.defs.health import WRONG, dataset_health
 
     published: dict[str, tuple[Any, ...]] = {}
     if project.published.is_file():
@@ -134,18 +134,14 @@ def print_status(out: Console, project: Project, instance: dg.DagsterInstance) -
                 " QUALIFY row_number() OVER (PARTITION BY dataset ORDER BY publish_id DESC) = 1"
             ).fetchall()
             published = {row[0]: row[1:] for row in rows}
-    lines = []
-    for name in sorted({*dataset_files(project), *published}):
-        runs = instance.get_runs(dg.RunsFilter(tags={"dagster/partition": name}), limit=1)
-        last = runs[0].status.value.lower() if runs else "never ran"
-        try:
-            load_dataset(project, name)
-            note = ""
-        except ErasmoError as error:
-            note = str(error)
-        version, count, segments, when = published.get(name, ("-", "-", "-", "-"))
-        lines.append((name, version, count, segments, str(when)[:19], last, note))
-    _print_table(out, ["dataset", "version", "rows", "segments", "published (UTC)", "last run", "note"], lines)
+    lines, wrong = [], []
+    for health in dataset_health(project, instance):
+        version, count, segments, when = published.get(health.name, ("-", "-", "-", "-"))
+        lines.append((health.name, health.state, version, count, segments, str(when)[:19], health.note))
+        if health.state in WRONG:
+            wrong.append(f"{health.name} is {health.state}")
+    print_table(out, ["dataset", "state", "version", "rows", "segments", "published (UTC)", "note"], lines)
+    return wrong
 
 
 def print_models(out: Console, project: Project) -> None:
@@ -160,15 +156,19 @@ def print_models(out: Console, project: Project) -> None:
         (m.name, f"{m.size_bytes / 1e6:.0f} MB", "ready" if m.ready else "unfinished", m.revision[:12], m.path)
         for m in found
     ]
-    _print_table(out, ["model", "size", "state", "revision", "folder"], rows)
+    print_table(out, ["model", "size", "state", "revision", "folder"], rows)
 
 
-def _print_table(out: Console, names: list[str], rows: list[tuple[Any, ...]]) -> None:
+def print_table(out: Console, names: list[str], rows: list[tuple[Any, ...]]) -> None:
+    """Rows under their names; None is empty."""
     table = Table(*(escape(name) for name in names), box=None, pad_edge=False)
     for row in rows:
-        table.add_row(*("" if value is None else escape(_number(value)) for value in row))
+        table.add_row(*("" if value is None else escape(number(value)) for value in row))
     out.print(table)
 
 
-def _number(value: Any) -> str:
+def number(value: Any) -> str:
+    """A figure with four significant digits; anything else as it is, None as nothing."""
+    if value is None:
+        return ""
     return f"{value:.4g}" if isinstance(value, float) else str(value)

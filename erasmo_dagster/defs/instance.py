@@ -11,13 +11,19 @@ from typing import Any
 
 import dagster as dg
 import psutil
-from dagster import DagsterExecutionInterruptedError
+from dagster import DagsterError, DagsterExecutionInterruptedError
 
 from erasmo_dagster.defs.assembly import build_definitions
+from erasmo_dagster.defs.notices import tell_of_failure
 from erasmo_dagster.defs.partitions import register_datasets
 from erasmo_dagster.defs.runs import PROCESS_TAG, end_dead_runs, process_name
 from erasmo_dagster.defs.stages import REASON_TAG
+from erasmo_dagster.defs.watching import PARTITION_TAG
+from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.settings import Project
+from erasmo_dagster.store.checks import failed_gate
+from erasmo_dagster.store.versions import publications, version_of_run
+from erasmo_dagster.store.warehouse import open_warehouse
 
 _HEADER = "# Written by erasmo from erasmo.yaml; delete this line to keep changes of your own.\n"
 
@@ -102,9 +108,32 @@ def run_dataset(instance: dg.DagsterInstance, project: Project, dataset: str, *,
         )
     except DagsterExecutionInterruptedError as interrupted:
         raise KeyboardInterrupt from interrupted
+    except DagsterError as error:
+        if (blocked := _blocked(instance, project, dataset)) is None:
+            raise
+        raise blocked from error
     metadata = {
         event.asset_key.path[-1]: {k: v.value for k, v in event.materialization.metadata.items()}
         for event in result.get_asset_materialization_events()
         if event.asset_key is not None
     }
     return RunReport(run_id=result.run_id, metadata=metadata)
+
+
+def _blocked(instance: dg.DagsterInstance, project: Project, dataset: str) -> ErasmoError | None:
+    """What stopped the run that has just failed, where that was the gate; those under `notify` are told too."""
+    (run,) = instance.get_runs(dg.RunsFilter(tags={PARTITION_TAG: dataset}), limit=1)
+    with open_warehouse(project.warehouse, lock_timeout=project.settings.lock_timeout) as con:
+        version = version_of_run(con, dataset, run.run_id)
+        failed = failed_gate(con, dataset, version or 0)
+        published = publications(con).get(dataset)
+    if not failed:
+        return None
+    faults = tell_of_failure(project, run, "")
+    told = "; ".join(f"{result.name}: {result.message}" for result in failed)
+    stays = f"version {published.version} stays published" if published else "nothing is published"
+    return ErasmoError(
+        f"Got version {version} of {dataset!r} blocked at the gate ({told}); {stays}",
+        expected="every blocking check to pass",
+        fix="; ".join([f"mend the source, or `gate` in datasets/{dataset}.yaml, and run again", *faults]),
+    )

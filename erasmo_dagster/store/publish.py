@@ -21,13 +21,13 @@ from pydantic import BaseModel, ConfigDict
 
 from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.settings import DatasetSettings, Project
-from erasmo_dagster.store.artifacts import delete_version_files
 from erasmo_dagster.store.checks import GATE, read_checks
 from erasmo_dagster.store.history import commit_history, prepared_history
 from erasmo_dagster.store.names import register_segments
 from erasmo_dagster.store.published_file import build_file, literals, needed
-from erasmo_dagster.store.versions import Publication, publications, published_versions, superseded_versions
-from erasmo_dagster.store.warehouse import delete_version, now, one_row, open_warehouse
+from erasmo_dagster.store.upkeep import remove_superseded
+from erasmo_dagster.store.versions import Publication, publications, published_versions
+from erasmo_dagster.store.warehouse import now, one_row, open_warehouse
 
 
 class Published(BaseModel):
@@ -161,7 +161,7 @@ def _swap(
         con.commit()
         candidate.replace(project.published)
         _sync(project.published.parent)
-    removed = _remove_superseded(con, project, dataset)
+    removed = remove_superseded(con, project, dataset)
     return Published(
         dataset=dataset,
         version=move.version,
@@ -273,13 +273,3 @@ def _sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def _remove_superseded(con: duckdb.DuckDBPyConnection, project: Project, dataset: str) -> list[int]:
-    removed = superseded_versions(con, dataset, project.settings.keep_versions)
-    for version in removed:
-        con.begin()
-        delete_version(con, dataset, version)
-        con.commit()
-        delete_version_files(project, dataset, version)
-    return removed

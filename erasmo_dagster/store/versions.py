@@ -144,7 +144,8 @@ def find_reusable(
     """The newest output, this version's or an earlier one's, made from the same inputs; None where there is none."""
     row = first_row(
         con.execute(
-            "SELECT max(version) FROM stage_outputs WHERE dataset = ? AND stage = ? AND inputs_hash = ? AND version <= ?",
+            "SELECT max(version) FROM stage_outputs"
+            " WHERE dataset = ? AND stage = ? AND inputs_hash = ? AND version <= ?",
             [dataset, stage, inputs_hash, version],
         )
     )
