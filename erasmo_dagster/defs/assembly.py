@@ -5,7 +5,7 @@ import dagster as dg
 from erasmo_dagster.defs.assets import STAGE_ASSETS
 from erasmo_dagster.defs.checks import GATE_CHECKS
 from erasmo_dagster.defs.freshness import is_fresh
-from erasmo_dagster.defs.jobs import check_freshness, retire_job, segment_dataset
+from erasmo_dagster.defs.jobs import retire_job, segment_dataset
 from erasmo_dagster.defs.resources import project_resources
 from erasmo_dagster.defs.schedules import build_schedules
 from erasmo_dagster.defs.sensors import build_sensors
@@ -18,7 +18,7 @@ def build_definitions(project: Project) -> dg.Definitions:
     return dg.Definitions(
         assets=STAGE_ASSETS,
         asset_checks=[*GATE_CHECKS, is_fresh],
-        jobs=[segment_dataset, retire_dataset, check_freshness],
+        jobs=[segment_dataset, retire_dataset],
         sensors=build_sensors(project, retire_dataset),
         schedules=build_schedules(project),
         resources=project_resources(project),

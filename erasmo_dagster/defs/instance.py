@@ -93,6 +93,7 @@ def run_dataset(instance: dg.DagsterInstance, project: Project, dataset: str, *,
     Raises what the failing stage raised; the run is then recorded as failed.
     """
     end_dead_runs(instance)
+    register_datasets(instance, project)
     run_config = {
         # Dagster's events are in the UI; the terminal shows progress and outcome.
         "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
@@ -122,7 +123,10 @@ def run_dataset(instance: dg.DagsterInstance, project: Project, dataset: str, *,
 
 def _blocked(instance: dg.DagsterInstance, project: Project, dataset: str) -> ErasmoError | None:
     """What stopped the run that has just failed, where that was the gate; those under `notify` are told too."""
-    (run,) = instance.get_runs(dg.RunsFilter(tags={PARTITION_TAG: dataset}), limit=1)
+    runs = instance.get_runs(dg.RunsFilter(tags={PARTITION_TAG: dataset}), limit=1)
+    if not runs:
+        return None
+    run = runs[0]
     with open_warehouse(project.warehouse, lock_timeout=project.settings.lock_timeout) as con:
         version = version_of_run(con, dataset, run.run_id)
         failed = failed_gate(con, dataset, version or 0)

@@ -1,9 +1,8 @@
-"""Jobs: one dataset from table to published segments, one hidden from the published file, one looked at for its age."""
+"""Jobs: one dataset from table to published segments, or hidden from the published file."""
 
 import dagster as dg
 
 from erasmo_dagster.defs.assets import STAGE_ASSETS
-from erasmo_dagster.defs.freshness import is_fresh
 from erasmo_dagster.defs.resources import WarehouseResource, project_resources
 from erasmo_dagster.settings import Project, readable_datasets, scan_datasets
 from erasmo_dagster.store.publish import retire
@@ -13,13 +12,6 @@ segment_dataset = dg.define_asset_job(
     selection=dg.AssetSelection.assets(*STAGE_ASSETS),
     description="Source table to published segments, for one dataset.",
 )
-
-check_freshness = dg.define_asset_job(
-    "check_freshness",
-    selection=dg.AssetSelection.checks(is_fresh),
-    description="Whether what is published of a dataset still is its source, or recent enough.",
-)
-
 
 RETIRE_OP = "hide"
 

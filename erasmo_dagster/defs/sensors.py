@@ -4,8 +4,8 @@ import time
 
 import dagster as dg
 
-from erasmo_dagster.defs.freshness import is_fresh
-from erasmo_dagster.defs.jobs import RETIRE_OP, check_freshness, segment_dataset
+from erasmo_dagster.defs.freshness import evaluation
+from erasmo_dagster.defs.jobs import RETIRE_OP, segment_dataset
 from erasmo_dagster.defs.notices import ATTEMPT_TAG, LAST_TAG, tell_of_failure
 from erasmo_dagster.defs.partitions import dataset_partitions
 from erasmo_dagster.defs.resources import WarehouseResource
@@ -24,7 +24,7 @@ def build_sensors(project: Project, retire_dataset: dg.JobDefinition) -> list[dg
     @dg.sensor(
         name="source_changes",
         description="Looks at every source and starts a run where it differs from what is published.",
-        jobs=[segment_dataset, retire_dataset, check_freshness],
+        jobs=[segment_dataset, retire_dataset],
         minimum_interval_seconds=interval,
         default_status=dg.DefaultSensorStatus.RUNNING,
     )
@@ -62,7 +62,7 @@ def tick(context: dg.SensorEvaluationContext, project: Project) -> dg.SensorResu
         retire_after=project.settings.retire_after.total_seconds(),
         datasets_readable=scan.readable and bool(scan.present),
     )
-    requests = [*map(_run, plan.starts), *_retirements(plan), *_freshness_checks(plan)]
+    requests = [*map(_run, plan.starts), *_retirements(plan)]
     for name, note in sorted(plan.notes.items()):
         context.log.info(f"{name}: {note}")
     notes = "; ".join(f"{name}: {note}" for name, note in sorted(plan.notes.items()))
@@ -70,6 +70,7 @@ def tick(context: dg.SensorEvaluationContext, project: Project) -> dg.SensorResu
         run_requests=requests,
         skip_reason=None if requests else dg.SkipReason(notes or "no datasets yet: add a YAML to datasets/"),
         dynamic_partitions_requests=[dataset_partitions.build_add_request(plan.register)] if plan.register else None,
+        asset_events=[evaluation(one, now) for one in seen if one.name in plan.check_freshness],
         cursor=write_memory(plan.memory),
     )
 
@@ -91,11 +92,4 @@ def _retirements(plan: WatchPlan) -> list[dg.RunRequest]:
             run_config={"ops": {RETIRE_OP: {"config": {"dataset": name}}}},
         )
         for name in plan.retire
-    ]
-
-
-def _freshness_checks(plan: WatchPlan) -> list[dg.RunRequest]:
-    return [
-        dg.RunRequest(job_name=check_freshness.name, partition_key=name, asset_check_keys=[is_fresh.check_key])
-        for name in plan.check_freshness
     ]
