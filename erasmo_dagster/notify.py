@@ -6,11 +6,11 @@ import os
 import re
 import signal
 import subprocess
-from datetime import datetime
+from contextlib import suppress
 from typing import Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.settings import NotifySettings
@@ -26,18 +26,19 @@ class Notice(BaseModel):
     message: str
     version: int | None
     run_id: str | None
-    at: datetime
+    at: AwareDatetime
 
 
 def notify(settings: NotifySettings, notice: Notice, *, timeout: float = 10.0) -> list[str]:
     """Send a notice to all that ``settings`` name; what went wrong, one line each.
 
-    It never raises for a receiver that fails, and no line shows an address, a header or an answer, which may hold
-    secrets. ``timeout`` is in seconds, for each receiver.
+    It never raises for a receiver that fails, and no line shows an address, a header, an answer or what a command
+    printed, which may hold secrets. ``timeout`` is in seconds, for each receiver: the whole run of the command; the
+    connection and each wait for the webhook's answer.
     """
     faults = []
     if settings.webhook:
-        faults.append(_post(settings, notice, timeout))
+        faults.append(_post(settings.webhook, settings.headers, notice, timeout))
     if settings.command:
         faults.append(_pipe(settings.command, notice, timeout))
     return [fault for fault in faults if fault]
@@ -48,31 +49,39 @@ def expand(text: str) -> str:
 
     def value(match: re.Match[str]) -> str:
         if match[1] not in os.environ:
-            raise ErasmoError(f"Got ${{{match[1]}}} under `notify`, which is not set", expected="it in the environment")
+            raise ErasmoError(
+                f"Got ${{{match[1]}}} under `notify`, which is not set",
+                expected="an environment variable",
+                fix=f"run `export {match[1]}=…` first",
+            )
         return os.environ[match[1]]
 
-    return re.sub(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}", value, text)
+    return re.sub(r"\$\{(\w+)\}", value, text)
 
 
-def _post(settings: NotifySettings, notice: Notice, timeout: float) -> str:
+def _post(webhook: str, headers: dict[str, str], notice: Notice, timeout: float) -> str:
     import requests
 
     try:
-        url = expand(settings.webhook or "")
-        headers = {name: expand(value) for name, value in settings.headers.items()}
+        url = expand(webhook)
+        sent = {"Content-Type": "application/json", **{name: expand(value) for name, value in headers.items()}}
         if urlsplit(url).scheme not in ("http", "https"):
             return "Got notify.webhook that is neither http nor https"
         answer = requests.post(
             url,
             data=notice.model_dump_json().encode(),
-            headers={"Content-Type": "application/json", **headers},
+            headers=sent,
             timeout=timeout,
             allow_redirects=False,  # a secret in a header would go along
+            stream=True,  # the answer's body is of no use and may have no end
         )
     except ErasmoError as error:
         return str(error)
-    except (requests.RequestException, ValueError) as error:
+    except requests.Timeout as error:
         return f"Got no answer from notify.webhook in {timeout:g} s ({type(error).__name__})"
+    except (OSError, ValueError) as error:  # of requests too; others come from a header or a host that cannot be sent
+        return f"Got no answer from notify.webhook ({type(error).__name__})"
+    answer.close()
     return "" if answer.status_code < 300 else f"Got HTTP {answer.status_code} from notify.webhook"
 
 
@@ -87,10 +96,13 @@ def _pipe(command: tuple[str, ...], notice: Notice, timeout: float) -> str:
         )
     except (OSError, ValueError) as error:
         return f"Got notify.command that does not start ({type(error).__name__})"
-    try:
-        process.communicate(notice.model_dump_json().encode(), timeout=timeout)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        return f"Got no end of notify.command in {timeout:g} s: it was killed"
+    with process:
+        try:
+            process.communicate(notice.model_dump_json().encode(), timeout=timeout)
+        except BaseException as error:  # an interrupt too leaves nothing behind
+            with suppress(ProcessLookupError, PermissionError):  # it has ended by itself meanwhile
+                os.killpg(process.pid, signal.SIGKILL)
+            if not isinstance(error, subprocess.TimeoutExpired):
+                raise
+            return f"Got no end of notify.command in {timeout:g} s: it was killed"
     return "" if process.returncode == 0 else f"Got exit status {process.returncode} from notify.command"

@@ -49,8 +49,9 @@ def partition(run: dict[str, Any]) -> str:
 
 @pytest.fixture
 def server(project: Project, write_dataset: DatasetWriter, tmp_path: Path) -> Iterator[Webserver]:
-    write_dataset("one")
-    write_dataset("two", customers(30))
+    by_hand = "refresh: {on_change: false}\n"  # only what the test starts
+    write_dataset("one", extra=by_hand)
+    write_dataset("two", customers(30), extra=by_hand)
     with served(project, tmp_path / "ui.log") as server:
         yield server
 
