@@ -109,9 +109,11 @@ def print_run(out: Console, project: Project, name: str, report: RunReport) -> N
 
 def _notes(metadata: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     """What a run did that its user should know of."""
-    corpus, adapter, vectors, segments = (
-        metadata.get(stage, {}) for stage in ("text_corpus", "adapter", "embeddings", "segments")
+    plan, corpus, adapter, vectors, segments = (
+        metadata.get(stage, {}) for stage in ("refresh_plan", "text_corpus", "adapter", "embeddings", "segments")
     )
+    if plan:
+        yield f"{plan['decision']}, since\n{plan['reasons']}"
     if (left_out := corpus.get("left_out", "nothing")) != "nothing":
         yield "columns left out of the text:\n" + str(left_out)
     if cut := adapter.get("truncated_rows"):

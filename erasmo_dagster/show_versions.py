@@ -30,7 +30,7 @@ def print_versions(out: Console, project: Project, name: str) -> None:
         versions = con.execute(
             "SELECT version, created_at FROM versions WHERE dataset = ? ORDER BY version DESC", [name]
         ).fetchall()
-        lines = []
+        lines, reasons = [], []
         for version, created in versions:
             planned = stage_output(con, name, version, "refresh_plan")
             decision = RefreshPlan.model_validate(planned.details["plan"]).decision if planned else None
@@ -47,11 +47,14 @@ def print_versions(out: Console, project: Project, name: str) -> None:
                     figures.get("gower_silhouette"),
                     figures.get("silhouette"),
                     _gate(con, name, version),
-                    "; ".join(decision.reasons) if decision else "",
                 )
             )
-    head = ["version", "made (UTC)", "", "decision", "rows", "segments", "gower", "silhouette", "gate", "why"]
+            if decision:
+                reasons.append(f"{version} {decision.mode}: {'; '.join(decision.reasons)}")
+    head = ["version", "made (UTC)", "", "decision", "rows", "segments", "gower", "silhouette", "gate"]
     print_table(out, head, lines)
+    for reason in reasons:
+        out.print(reason, highlight=False, markup=False, soft_wrap=True)
 
 
 def _standing(published: Any, version: int) -> str:

@@ -18,8 +18,9 @@ pytestmark = pytest.mark.browser
 
 @pytest.fixture
 def server(project: Project, write_dataset: DatasetWriter, tmp_path: Path) -> Iterator[Webserver]:
-    write_dataset("people")
-    write_dataset("others")
+    by_hand = "refresh: {on_change: false}\n"
+    write_dataset("people", extra=by_hand)
+    write_dataset("others", extra=by_hand)
     with open_instance(project) as instance:
         run_dataset(instance, project, "people")
     with served(project, tmp_path / "ui.log") as server:

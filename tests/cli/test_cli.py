@@ -52,8 +52,9 @@ def test_add_run_show_and_query(project: Project, erasmo: Command, tiny_model: o
     status, out, _ = erasmo("show", "people_2024")
     assert "silhouette" in out
     assert "segments" in out
-    status, out, _ = erasmo("status")
-    assert "success" in out
+    status, out, err = erasmo("status")
+    assert (status, err) == (0, "")
+    assert "ok" in out
     query = "select dataset, count(*) n from segments group by all"
     assert erasmo("sql", query, "--format", "json")[1] == '{"dataset": "people_2024", "n": 60}\n'
     assert erasmo("sql", query, "--format", "csv")[1].splitlines() == ["dataset,n", "people_2024,60"]
@@ -134,3 +135,66 @@ def test_schema_is_json_that_knows_the_fields(erasmo: Command) -> None:
 def test_usage_errors_exit_with_two(erasmo: Command) -> None:
     assert erasmo("run")[0] == 2
     assert erasmo("sql")[0] == 1
+
+
+def test_versions_diff_rollback_and_status(project: Project, erasmo: Command, write_dataset: DatasetWriter) -> None:
+    write_dataset()
+    assert erasmo("status")[0] == 0  # unpublished is not wrong
+    assert erasmo("run", "customers")[0] == 0
+    write_dataset(frame=customers(64))
+    status, out, err = erasmo("status")
+    assert (status, "stale" in out) == (1, True)
+    assert err == "customers is stale\n"
+    status, out, _ = erasmo("run", "customers")
+    assert "refresh" in out
+    assert "4 new rows" in out
+    status, out, _ = erasmo("versions", "customers")
+    assert status == 0
+    lines = out.splitlines()
+    assert lines[1].split()[0] == "2"
+    assert "published" in lines[1]
+    assert "refresh" in lines[1]
+    assert "passed" in lines[1]
+    assert "retrain" in lines[2]
+    assert lines[3].startswith("2 refresh: 4 new rows")
+    status, out, _ = erasmo("diff", "customers", "1", "2")
+    assert status == 0
+    assert "60 to 64 rows; 4 new, 0 changed, 0 gone; one training" in out
+    assert "gower_silhouette" in out
+    assert erasmo("diff", "customers", "1", "9")[2].startswith("error: Got version 9 of 'customers'")
+    status, out, _ = erasmo("rollback", "customers", "--to", "1")
+    assert out == "Published version 1 of customers: 60 rows, 3 segments.\n"
+    assert "published" in erasmo("versions", "customers")[1].splitlines()[2]
+    assert erasmo("status")[0] == 0  # the table that was left is known
+    assert erasmo("rollback", "customers", "--to", "7")[0] == 1
+    for command in (("versions", "absent"), ("diff", "absent", "1", "2"), ("rollback", "absent", "--to", "1")):
+        status, out, err = erasmo(*command)
+        assert (status, out, len(err.splitlines())) == (1, "", 1)
+
+
+def test_a_blocked_run_says_so_and_status_names_it(
+    project: Project, erasmo: Command, write_dataset: DatasetWriter
+) -> None:
+    write_dataset()
+    assert erasmo("run", "customers")[0] == 0
+    write_dataset(frame=customers(64), extra="gate: {min_segment_size: 60}\n")
+    status, _, err = erasmo("run", "customers")
+    assert status == 1
+    assert "error: Got version 2 of 'customers' blocked at the gate (segments_are_large_enough" in err
+    assert "Traceback" not in err
+    status, out, err = erasmo("status")
+    assert (status, err) == (1, "customers is blocked\n")
+    assert "segments_are_large_enough" in out
+    assert "blocked by segments_are_large_enough" in erasmo("versions", "customers")[1]
+
+
+def test_remove_and_gc(project: Project, erasmo: Command, write_dataset: DatasetWriter) -> None:
+    file = write_dataset()
+    assert erasmo("run", "customers")[0] == 0
+    status, out, _ = erasmo("remove", "customers")
+    assert (status, file.exists()) == (0, False)
+    assert "is gone from" in out
+    assert "retired" in erasmo("status")[1]
+    assert "customers: deleted, its YAML is gone" in erasmo("gc")[1]
+    assert "customers" not in erasmo("status")[1]
+    assert erasmo("remove", "customers")[0] == 1
