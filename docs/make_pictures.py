@@ -1,14 +1,25 @@
-"""Make the README's pictures from a running UI: ``python -m docs.make_pictures http://127.0.0.1:3000``.
+"""Make the pictures of the docs from a real UI, in Chromium.
 
-Needs the demo to have run (``make demo``), the UI to be open (``make ui``) and Chromium.
+``python -m docs.make_pictures http://127.0.0.1:3000`` makes those of the README: the demo must have run (``make demo``)
+and the UI be open (``make ui``). ``python -m docs.make_pictures refresh`` makes those of "Keep segments fresh", from a
+project of its own with a tiny model.
 """
 
 from __future__ import annotations
 
 import sys
+import tempfile
+import time
 from pathlib import Path
 
+from erasmo_dagster.settings import Project, open_project
+from erasmo_dagster.store.checks import blocked_versions
+from erasmo_dagster.store.versions import published_versions
+from erasmo_dagster.store.warehouse import open_warehouse
 from tests.browser.pages import browser_page, open_lineage, open_partition, open_picture
+from tests.conftest import DatasetWriter, customers, make_project
+from tests.servers import served, wait_for
+from tests.tiny_models import tiny_causal_lm
 
 PICTURES = Path(__file__).parent / "pictures"
 
@@ -27,5 +38,49 @@ def main(url: str) -> None:
         page.screenshot(path=PICTURES / "segments.png")
 
 
+def refresh(folder: Path) -> None:
+    """Save a tick of the sensor, and a version that failed at the gate."""
+    PICTURES.mkdir(exist_ok=True)
+    project = make_project(folder)
+    (project.root / "erasmo.yaml").write_text("sensor_interval: 5s\n")
+    project = open_project(project.root, project.home)
+    write = DatasetWriter(project, tiny_causal_lm(folder / "model"))
+    write("customers")
+    write("leads", customers(45))
+    with served(project, folder / "ui.log") as server, browser_page(1500, 800) as page:
+        wait_for("the first versions", lambda: versions(project) == {"customers": 1, "leads": 1}, seconds=240)
+        (project.root / "leads.parquet").unlink()
+        write("customers", customers(66))
+        wait_for("the refresh", lambda: versions(project)["customers"] == 2, seconds=120)
+        time.sleep(15)  # a few ticks without a change
+        page.goto(f"{server.url}/locations/erasmo/sensors/source_changes")
+        page.get_by_text("1 requested").first.wait_for(timeout=60_000)
+        page.wait_for_timeout(2000)
+        page.screenshot(path=PICTURES / "sensor_tick.png")
+        write("customers", customers(69), "gate: {min_segment_size: 30}\n")
+        wait_for("the block", lambda: blocked(project), seconds=120)
+        time.sleep(5)
+        page.goto(f"{server.url}/assets/segments?view=checks&checkDetail=segments_are_large_enough")
+        page.get_by_text("segments_are_large_enough").first.wait_for(timeout=60_000)
+        page.wait_for_timeout(3000)
+        page.screenshot(path=PICTURES / "failed_gate.png")
+
+
+def versions(project: Project) -> dict[str, int]:
+    """What is published."""
+    with open_warehouse(project.warehouse) as con:
+        return published_versions(con)
+
+
+def blocked(project: Project) -> bool:
+    """Whether a version was stopped at the gate."""
+    with open_warehouse(project.warehouse) as con:
+        return "customers" in blocked_versions(con)
+
+
 if __name__ == "__main__":
-    main(sys.argv[1] if len(sys.argv) > 1 else "http://127.0.0.1:3000")
+    if sys.argv[1:] == ["refresh"]:
+        with tempfile.TemporaryDirectory() as folder:
+            refresh(Path(folder))
+    else:
+        main(sys.argv[1] if len(sys.argv) > 1 else "http://127.0.0.1:3000")

@@ -73,7 +73,7 @@ def _post(webhook: str, headers: dict[str, str], notice: Notice, timeout: float)
             headers=sent,
             timeout=timeout,
             allow_redirects=False,  # a secret in a header would go along
-            stream=True,  # the answer's body is of no use and may have no end
+            stream=True,  # the answer's body is of no use and may be long or have no end
         )
     except ErasmoError as error:
         return str(error)

@@ -47,24 +47,40 @@ def print_query(out: Console, project: Project, query: str, *, format: str, limi
         raise ErasmoError(f"Got --format {format}", expected="table, csv or json")
     with open_published(project) as con:
         try:
-            result = con.execute(query)
+            _print_rows(out, _selected(con, query), format=format, limit=limit)
         except duckdb.Error as error:
             raise ErasmoError(f"Got a query that fails: {' '.join(str(error).split())}") from error
-        names = [column[0] for column in result.description or []]
-        if format == "csv":
-            writer = csv.writer(sys.stdout)
-            writer.writerow(names)
-            while rows := result.fetchmany(10_000):
-                writer.writerows(rows)
-        elif format == "json":
-            while rows := result.fetchmany(10_000):
-                for row in rows:
-                    sys.stdout.write(json.dumps(dict(zip(names, row, strict=True)), default=str) + "\n")
-        else:
-            rows = result.fetchmany(limit + 1)
-            print_table(out, names, rows[:limit])
-            if len(rows) > limit:
-                out.print(f"... more than {limit} rows: see --limit, or --format csv for all", highlight=False)
+
+
+def _selected(con: duckdb.DuckDBPyConnection, query: str) -> duckdb.DuckDBPyConnection:
+    """Run a query that only reads. Whatever its access, DuckDB lets COPY write over the very file that is open."""
+    statements = con.extract_statements(query)
+    kinds = [statement.type.name for statement in statements]
+    if kinds != ["SELECT"]:
+        raise ErasmoError(
+            f"Got {' and '.join(kinds) or 'no statement'}",
+            expected="one SELECT (also FROM, WITH, DESCRIBE, SUMMARIZE or SHOW TABLES)",
+            fix="write in a database of your own: ATTACH the published file there, read-only",
+        )
+    return con.execute(statements[0])
+
+
+def _print_rows(out: Console, result: duckdb.DuckDBPyConnection, *, format: str, limit: int) -> None:
+    names = [column[0] for column in result.description or []]
+    if format == "csv":
+        writer = csv.writer(sys.stdout)
+        writer.writerow(names)
+        while rows := result.fetchmany(10_000):
+            writer.writerows(rows)
+    elif format == "json":
+        while rows := result.fetchmany(10_000):
+            for row in rows:
+                sys.stdout.write(json.dumps(dict(zip(names, row, strict=True)), default=str) + "\n")
+    else:
+        rows = result.fetchmany(limit + 1)
+        print_table(out, names, rows[:limit])
+        if len(rows) > limit:
+            out.print(f"... more than {limit} rows: see --limit, or --format csv for all", highlight=False)
 
 
 def print_dataset(out: Console, project: Project, name: str) -> None:
@@ -85,10 +101,10 @@ def print_dataset(out: Console, project: Project, name: str) -> None:
     rows = sum(size[2] for size in sizes)
     out.print(f"[bold]{name}[/bold] version {sizes[0][4]}: {rows} rows in {len(sizes)} segments", highlight=False)
     if settings.description:
-        out.print(escape(settings.description), highlight=False)
+        out.print(escape(legible(settings.description)), highlight=False)
     bars = Table("segment", "name", "rows", "share", "", box=None, pad_edge=False)
     for segment, label, count, share, _ in sizes:
-        bars.add_row(str(segment), escape(label), str(count), f"{share:.1%}", "█" * max(1, round(30 * share)))
+        bars.add_row(str(segment), escape(legible(label)), str(count), f"{share:.1%}", "█" * max(1, round(30 * share)))
     out.print(bars)
     print_table(out, ["figure", "value", "how to read it"], [(m, number(v), d) for m, v, d in sorted(figures)])
     out.print(escape(read_metrics({metric: value for metric, value, _ in figures})), highlight=False)
@@ -163,10 +179,15 @@ def print_models(out: Console, project: Project) -> None:
 
 def print_table(out: Console, names: list[str], rows: list[tuple[Any, ...]]) -> None:
     """Rows under their names; None is empty."""
-    table = Table(*(escape(name) for name in names), box=None, pad_edge=False)
+    table = Table(*(escape(legible(name)) for name in names), box=None, pad_edge=False)
     for row in rows:
-        table.add_row(*("" if value is None else escape(number(value)) for value in row))
+        table.add_row(*("" if value is None else escape(legible(number(value))) for value in row))
     out.print(table)
+
+
+def legible(text: str) -> str:
+    """A text that does nothing to a terminal: characters that cannot be printed as their escapes."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def number(value: Any) -> str:

@@ -10,7 +10,7 @@ from rich.markup import escape
 
 from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.refresh.decision import RefreshPlan
-from erasmo_dagster.settings import Project
+from erasmo_dagster.settings import Project, check_name
 from erasmo_dagster.show import number, print_table
 from erasmo_dagster.store.checks import read_checks
 from erasmo_dagster.store.versions import STAGES, publications, stage_output
@@ -132,6 +132,7 @@ def _held(con: duckdb.DuckDBPyConnection, name: str, version: int, stage: str) -
 
 @contextmanager
 def _warehouse(project: Project, name: str) -> Iterator[duckdb.DuckDBPyConnection]:
+    check_name(name)
     never = ErasmoError(f"Got dataset {name!r}, which has never run", fix=f"erasmo run {name}")
     if not project.warehouse.is_file():
         raise never

@@ -45,7 +45,7 @@ class Receiver:
     """A webhook on loopback that answers as it is told and keeps what it got."""
 
     def __init__(self) -> None:
-        self.status, self.headers, self.wait, self.endless = 200, dict[str, str](), 0.0, False
+        self.status, self.headers, self.wait, self.parts = 200, dict[str, str](), 0.0, 0
         self.got: list[tuple[str, str, dict[str, str], bytes]] = []
         self.stop = threading.Event()
         outer = self
@@ -61,12 +61,13 @@ class Receiver:
                 self.end_headers()
                 try:
                     self.wfile.write(f"the body repeats {SECRET}".encode())
-                    while outer.endless and not outer.stop.wait(0.05):
+                    for _ in range(outer.parts):
+                        outer.stop.wait(0.05)
                         self.wfile.write(b"and so on")
                 except OSError:
                     pass  # the sender has gone, as it should
 
-            do_POST = do_GET = answer
+            do_POST = do_GET = answer  # noqa: N815
 
             def log_message(self, format: str, *args: Any) -> None:
                 pass
@@ -159,8 +160,8 @@ def test_a_redirect_is_not_followed(receiver: Receiver, status: int) -> None:
     assert [path for _, path, _, _ in receiver.got] == ["/hook"]
 
 
-def test_an_answer_without_end_is_not_read(receiver: Receiver) -> None:
-    receiver.endless = True
+def test_the_body_of_an_answer_is_not_read(receiver: Receiver) -> None:
+    receiver.parts = 200  # ten seconds of them
     started = time.monotonic()
     assert tell(webhook=receiver.url) == []
     assert time.monotonic() - started < 5
@@ -200,7 +201,7 @@ def test_a_webhook_that_does_not_answer(receiver: Receiver) -> None:
     assert time.monotonic() - started < 5
 
 
-def test_a_webhook_that_answers_no_http() -> None:
+def test_a_webhook_that_takes_the_connection_and_says_nothing() -> None:
     with bound_port(listening=True) as port:
         (fault,) = tell(timeout=0.3, webhook=f"http://127.0.0.1:{port}/${{HOOK_TOKEN}}")
     assert fault == "Got no answer from notify.webhook in 0.3 s (ReadTimeout)"

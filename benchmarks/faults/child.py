@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import dagster as dg
 import psutil
 from dagster import DagsterRunStatus
+from tqdm import tqdm
 
 from benchmarks.faults.injection import Fault, inject, now_in
 from benchmarks.faults.scratch import CHANGING
@@ -46,6 +48,7 @@ class Order:
 def work(order: Order) -> None:
     """Carry out an order."""
     warnings.simplefilter("ignore")
+    tqdm.set_lock(threading.RLock())  # its own is shared by processes, and outlives one that is killed
     with order.log.open("ab", buffering=0) as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)

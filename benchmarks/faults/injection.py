@@ -16,7 +16,18 @@ from typing import Any, Literal
 from erasmo_dagster.defs import stages
 from erasmo_dagster.method import files, training
 from erasmo_dagster.settings import Project
-from erasmo_dagster.store import artifacts, checks, history, publish, published_file, sources, upkeep, versions, warehouse
+from erasmo_dagster.store import (
+    artifacts,
+    checks,
+    history,
+    publish,
+    published_file,
+    sources,
+    tables,
+    upkeep,
+    versions,
+    warehouse,
+)
 
 Kind = Literal["kill", "full", "vanish", "replace"]
 
@@ -24,7 +35,8 @@ Kind = Literal["kill", "full", "vanish", "replace"]
 @dataclass(frozen=True)
 class Fault:
     """``kind`` strikes in ``stage`` (``tick`` is the look at the source) at ``point``, which first passes ``skip``
-    times. ``source`` is the table that vanishes or is replaced by the file ``other``."""
+    times. ``source`` is the table that vanishes or is replaced by the file ``other``; ``limit`` is how many bytes a
+    file may have where the disk is full."""
 
     kind: Kind
     stage: str
@@ -32,6 +44,7 @@ class Fault:
     skip: int = 0
     source: Path | None = None
     other: Path | None = None
+    limit: int = 0
 
 
 @dataclass
@@ -79,7 +92,9 @@ def _wrap(original: Any, wrapper: Any) -> None:
     assert found, f"nobody uses {original}"
 
 
-def _wrapped(original: Any, before: Callable[..., None] | None = None, after: Callable[..., None] | None = None) -> None:
+def _wrapped(
+    original: Any, before: Callable[..., None] | None = None, after: Callable[..., None] | None = None
+) -> None:
     """Call ``before`` and ``after`` with the arguments of ``original`` around each call of it."""
 
     def wrapper(*args: Any, **kwargs: Any) -> Any:
@@ -124,14 +139,14 @@ def _strike_at(fault: Fault, project: Project, strike: Callable[[], None]) -> No
         case "folder" | "checkpoint":
             _around_folders(fault.point, here)
         case "between renames":
-            _around_method(Path, "rename", before=lambda path, _: here() if path.name.startswith(".state.tmp-") and not path.name.endswith("-old") and not path.with_name("state").exists() else None)
+            _around_method(Path, "rename", before=lambda path, to: here() if _is_second_rename(path, to) else None)
         case "step":
             _around_method(training.Training, "_step", after=here)
         case "gate":
             # Its results are written once the stage is done.
             _wrapped(checks.write_check, before=here)
         case "half the file":
-            published_file._TABLES = _Halfway(published_file._TABLES, here)  # type: ignore[attr-defined]
+            published_file._TABLES = _Halfway(published_file._TABLES, here)
         case "whole file":
             _wrapped(published_file.build_file, after=here)
         case "before commit" | "after commit" if fault.stage != "published_segments":
@@ -147,6 +162,12 @@ def _strike_at(fault: Fault, project: Project, strike: Callable[[], None]) -> No
             _wrapped(upkeep.remove_superseded, after=here)  # where there was nothing to remove
         case _:
             raise ValueError(fault.point)
+
+
+def _is_second_rename(path: Path, to: Path) -> bool:
+    """Whether a new folder is about to take the place of one that has just been moved aside."""
+    aside = path.with_name(f"{path.name}-old")
+    return path.name.startswith(f".{to.name}.tmp-") and aside.exists()
 
 
 def _around_method(
@@ -232,7 +253,7 @@ def _fill(fault: Fault, project: Project) -> None:
 
     def full(*_: Any, **__: Any) -> None:
         if _present.stage == fault.stage:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (fault.skip, hard))
+            resource.setrlimit(resource.RLIMIT_FSIZE, (fault.limit, hard))
 
     def room() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -285,7 +306,7 @@ def _spoil(fault: Fault) -> None:
 
     match fault.point:
         case "open":
-            _wrapped(sources.open_source, before=spoil)
+            _wrapped(tables.open_source, before=spoil)
         case "read":
             _around_method(sources.Reading, "write", before=spoil)
         case "hashed":

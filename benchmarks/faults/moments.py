@@ -9,7 +9,13 @@ from dataclasses import dataclass
 POINTS: dict[str, tuple[tuple[str, str | None], ...]] = {
     "source_table": (("begin", None), ("write", None), ("before commit", None), ("after commit", None)),
     "refresh_plan": (("write", "refresh"), ("before commit", None), ("after commit", None)),
-    "text_corpus": (("begin", None), ("folder", None), ("write", None), ("before commit", None), ("after commit", None)),
+    "text_corpus": (
+        ("begin", None),
+        ("folder", None),
+        ("write", None),
+        ("before commit", None),
+        ("after commit", None),
+    ),
     "adapter": (
         ("step", "retrain"),
         ("checkpoint", "retrain"),
@@ -37,7 +43,7 @@ POINTS: dict[str, tuple[tuple[str, str | None], ...]] = {
 }
 CLOCK = "clock"
 _ROUND = 12  # one for each of the 8 stages, one more for publishing, and a fourth by the clock
-_FIRST = {"embeddings": "write", "published_segments": "half the file"}
+_FIRST = {"embeddings": ("write",), "published_segments": ("half the file", "between commit and rename")}
 
 
 @dataclass(frozen=True)
@@ -71,7 +77,9 @@ def draw(kills: int, seed: int) -> list[Moment]:
     while len(drawn) < kills:
         stages = [*POINTS, "published_segments", CLOCK, CLOCK, CLOCK]
         assert len(stages) == _ROUND
-        round_ = [(stage, *_next(decks[stage], stage, random_)) if stage != CLOCK else (CLOCK, "", None) for stage in stages]
+        round_ = [
+            (stage, *_next(decks[stage], stage, random_)) if stage != CLOCK else (CLOCK, "", None) for stage in stages
+        ]
         random_.shuffle(round_)
         drawn += round_
     moments = []
@@ -83,7 +91,11 @@ def draw(kills: int, seed: int) -> list[Moment]:
                 point=point,
                 decision=needs or ("retrain" if number % 3 == 0 else "refresh"),
                 share=random_.uniform(0.03, 0.95) if stage == CLOCK else 0.0,
-                skip=random_.randrange(4, 12) if point == "step" else random_.randrange(3) if point == "checkpoint" else 0,
+                skip=random_.randrange(4, 12)
+                if point == "step"
+                else random_.randrange(3)
+                if point == "checkpoint"
+                else 0,
                 retried=number % 4 == 0,
             )
         )
@@ -94,9 +106,7 @@ def _deck(stage: str, random_: random.Random) -> list[tuple[str, str | None]]:
     """A stage's points in a seeded order; some come first, so that few kills have them too. Taken from the end."""
     deck = list(POINTS[stage])
     random_.shuffle(deck)
-    if stage in _FIRST:
-        deck.sort(key=lambda point: point[0] == _FIRST[stage])
-    return deck
+    return sorted(deck, key=lambda point: point[0] in _FIRST.get(stage, ()))
 
 
 def _next(deck: list[tuple[str, str | None]], stage: str, random_: random.Random) -> tuple[str, str | None]:

@@ -38,19 +38,17 @@ def encoder_id(run: StageRun, adapter: StageOutput) -> str:
 
 
 def encode(run: StageRun, adapter: StageOutput, corpus: pl.DataFrame, plan: TextPlan) -> Encoded:
-    """The vector of every row of ``corpus`` (text_hash, clauses), each distinct text read at most once, ever.
+    """The vector of every row of ``corpus`` (text_hash, clauses), each distinct text read at most once.
 
-    A text that was read before keeps its vector to the last bit: a model's answer depends in its last digits on the
-    texts beside it in a batch.
+    A text that a kept version has read keeps its vector to the last bit: a model's answer depends in its last digits
+    on the texts beside it in a batch.
     """
     encoder = encoder_id(run, adapter)
-    with run.warehouse.get_connection() as con:
-        found = [
-            read_vectors(con, run.dataset, output.version, output.details["width"])
-            for output in encoded_by(con, run.dataset, run.version, encoder)
-        ]
-    known = pl.concat(found).unique("text_hash", maintain_order=True) if found else None
     hashes = corpus.select("text_hash")
+    with run.warehouse.get_connection() as con:
+        held = encoded_by(con, run.dataset, run.version, encoder)
+        found = [read_vectors(con, run.dataset, versions, width, hashes) for width, versions in held.items()]
+    known = pl.concat(found) if found else None
     if known is None:
         fresh = np.ones(corpus.height, dtype=bool)
     else:

@@ -28,6 +28,7 @@ from erasmo_dagster.refresh.decision import (
 )
 from erasmo_dagster.store.artifacts import adapter_dir, snapshot_path, state_dir
 from erasmo_dagster.store.sources import ENTITY_KEY, Fingerprint, is_unchanged, schema_changes
+from erasmo_dagster.store.standing import standing_rows
 from erasmo_dagster.store.versions import (
     FITTED_STATE,
     NEW_VECTORS,
@@ -37,7 +38,7 @@ from erasmo_dagster.store.versions import (
     publications,
     stage_output,
 )
-from erasmo_dagster.store.warehouse import read_standing, read_text_hashes, write_embeddings
+from erasmo_dagster.store.warehouse import read_text_hashes, write_embeddings
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,8 +175,7 @@ def _measure_drift(run: StageRun, standing: Standing, corpus: pl.DataFrame) -> t
                 "tokens_per_second": round(encoded.run.tokens_per_second, 1),
             }
             link_stage(con, run.dataset, run.version, StageOutput(NEW_VECTORS, run.version, encoded.encoder, details))
-        before = [standing.outputs[stage].version for stage in ("text_corpus", "segments")]
-        segmented = read_standing(con, run.dataset, *before)
+        segmented = standing_rows(con, run.dataset, standing.version)
         trained = read_text_hashes(con, run.dataset, standing.trained["text_corpus"].version)
     placed = place_rows(corpus, encoded.vectors, segmented, fitted)
     ids, counts = np.unique(placed.segment_ids, return_counts=True)

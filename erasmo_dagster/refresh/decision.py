@@ -131,7 +131,7 @@ def decide_by_drift(decision: Decision, drift: Drift, policy: RefreshSettings) -
         passed.append(beyond)
     if passed and policy.retrain != "never":
         return Decision(mode="retrain", reasons=tuple(passed))
-    return Decision(mode="refresh", reasons=(*decision.reasons, psi, beyond))
+    return Decision(mode="refresh", reasons=(*decision.reasons, psi, *([beyond] if drift.new_rows else [])))
 
 
 class RefreshPlan(BaseModel):

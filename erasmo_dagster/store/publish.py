@@ -20,7 +20,7 @@ import duckdb
 from pydantic import BaseModel, ConfigDict
 
 from erasmo_dagster.errors import ErasmoError
-from erasmo_dagster.settings import DatasetSettings, Project
+from erasmo_dagster.settings import DatasetSettings, Project, check_name
 from erasmo_dagster.store.checks import GATE, read_checks
 from erasmo_dagster.store.history import commit_history, prepared_history
 from erasmo_dagster.store.names import register_segments
@@ -82,6 +82,7 @@ def rollback(
     The source that is known stays the newest one seen, so that no sensor takes the table that was left for a change.
     Raises ErasmoError where nothing is published, or the version is not kept or was never published.
     """
+    check_name(dataset)
     with _publishing(project) as (con, candidate):
         published = publications(con).get(dataset)
         if published is None:

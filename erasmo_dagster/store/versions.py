@@ -152,15 +152,18 @@ def find_reusable(
     return stage_output(con, dataset, int(row[0]), stage) if row and row[0] is not None else None
 
 
-def encoded_by(con: duckdb.DuckDBPyConnection, dataset: str, version: int, encoder: str) -> list[StageOutput]:
-    """Where vectors of one encoder are, at most this version's own new ones and the newest whole set."""
+def encoded_by(con: duckdb.DuckDBPyConnection, dataset: str, version: int, encoder: str) -> dict[int, list[int]]:
+    """Where vectors of one encoder are: dimensions -> the versions that hold them, ``version`` itself included."""
     rows = con.execute(
-        "SELECT stage, max(version) FROM stage_outputs WHERE dataset = ? AND details->>'encoder' = ?"
-        " AND (stage = 'embeddings' AND version <= ? OR stage = ? AND version = ?) GROUP BY stage ORDER BY stage",
-        [dataset, encoder, version, NEW_VECTORS, version],
+        "SELECT DISTINCT (details->>'width')::INTEGER, output_version FROM stage_outputs"
+        " WHERE dataset = ? AND stage IN ('embeddings', ?) AND details->>'encoder' = ? AND output_version <= ?"
+        " ORDER BY 1, 2",
+        [dataset, NEW_VECTORS, encoder, version],
     ).fetchall()
-    found = (stage_output(con, dataset, int(holder), stage) for stage, holder in rows)
-    return [output for output in found if output is not None]
+    found: dict[int, list[int]] = {}
+    for width, holder in rows:
+        found.setdefault(int(width), []).append(int(holder))
+    return found
 
 
 def published_versions(con: duckdb.DuckDBPyConnection) -> dict[str, int]:

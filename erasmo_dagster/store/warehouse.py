@@ -135,14 +135,24 @@ def read_embeddings(
     return frame["entity_key"], frame["vector"].to_numpy()
 
 
-def read_vectors(con: duckdb.DuckDBPyConnection, dataset: str, version: int, width: int) -> pl.DataFrame:
-    """A version's vectors by the text that they are of: columns text_hash and vector, one row a text."""
-    return _frame(
-        con,
-        f"SELECT text_hash, any_value(vector) AS vector FROM embeddings_{int(width)}"
-        " WHERE dataset = ? AND version = ? GROUP BY text_hash ORDER BY text_hash",
-        [dataset, version],
-    )
+def read_vectors(
+    con: duckdb.DuckDBPyConnection, dataset: str, versions: Sequence[int], width: int, texts: pl.DataFrame
+) -> pl.DataFrame:
+    """The vectors that versions hold of some texts (``texts``: text_hash): columns text_hash and vector.
+
+    One row a text, from the first version that has it.
+    """
+    con.register("wanted", texts.select(pl.col("text_hash").unique()).to_arrow())
+    try:
+        return _frame(
+            con,
+            f"SELECT text_hash, arg_min(vector, version) AS vector FROM embeddings_{int(width)} SEMI JOIN wanted"
+            " USING (text_hash) WHERE dataset = ? AND list_contains(?::INTEGER[], version)"
+            " GROUP BY text_hash ORDER BY text_hash",
+            [dataset, list(versions)],
+        )
+    finally:
+        con.unregister("wanted")
 
 
 def read_text_hashes(con: duckdb.DuckDBPyConnection, dataset: str, version: int) -> pl.DataFrame:

@@ -48,7 +48,9 @@ class Sighting(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    files: tuple[File, ...] = Field(description="Resolved path, bytes and mtime (ns) of each file; companions too.")
+    files: tuple[File, ...] = Field(
+        description="Digest of the path, bytes and mtime (ns) of each file; companions too."
+    )
     probe: str | None = Field(None, description="Number of rows and highest `refresh.updated_at`, where it is set.")
     fingerprint: Fingerprint
     hashed_at: float = Field(description="Epoch seconds when hashing the rows began; 0: hash again.")
@@ -109,7 +111,8 @@ def _files(name: str, settings: DatasetSettings, project: Project) -> tuple[File
 
 def _stat(file: Path) -> File:
     stat = file.stat()
-    return (str(file), stat.st_size, stat.st_mtime_ns)
+    # A sighting is kept where people look, and a path may hold a secret from the environment.
+    return (hashlib.sha256(str(file).encode()).hexdigest()[:16], stat.st_size, stat.st_mtime_ns)
 
 
 def _stat_companion(file: Path) -> set[File]:

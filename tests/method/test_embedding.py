@@ -187,6 +187,58 @@ def test_permutations_average_over_orders_that_all_rows_share() -> None:
     assert again.given == counting.given != other.given
 
 
+FEATURES = list("abcdef")
+PARTIAL = [
+    ["c is 1", "e is 2"],
+    ["a is 1", "b is 2", "f is 3"],
+    [],
+    ["a is 9", "b is 8", "c is 7", "d is 6", "e is 5", "f is 4"],
+    ["b is 2", "f is 3"],
+    ["c is 1", "e is 2"],
+]
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+@pytest.mark.parametrize("permutations", [0, 1, 5])
+def test_rows_embedded_apart_have_the_vectors_of_the_whole_where_the_features_are_named(
+    permutations: int, normalize: bool
+) -> None:
+    settings = EmbeddingSettings(permutations=permutations, normalize=normalize)
+
+    def embed(rows: list[list[str]]) -> np.ndarray:
+        return embed_rows(rows, CountingEncoder(), settings, seed=3, features=FEATURES).vectors
+
+    whole = embed(PARTIAL)
+    for subset in ([0], [1], [2], [4, 0], [5, 4, 3, 2, 1, 0], [0, 1, 2]):
+        np.testing.assert_array_equal(embed([PARTIAL[i] for i in subset]), whole[subset])
+
+
+def test_without_the_features_a_part_is_read_in_other_orders() -> None:
+    settings = EmbeddingSettings(permutations=5)
+    whole = embed_rows(PARTIAL, CountingEncoder(), settings, seed=3).vectors
+    alone = embed_rows(PARTIAL[:1], CountingEncoder(), settings, seed=3).vectors
+    assert not np.array_equal(alone[0], whole[0])
+
+
+def test_named_features_are_in_the_order_that_rows_with_all_of_them_show() -> None:
+    full = [[f"{name} is {value}" for name in FEATURES] for value in (1, 2)]
+    settings = EmbeddingSettings(permutations=4)
+    named, found = CountingEncoder(), CountingEncoder()
+    embed_rows(full, named, settings, seed=0, features=FEATURES)
+    embed_rows(full, found, settings, seed=0)
+    assert named.given == found.given
+
+
+def test_features_whose_names_hold_the_word_is() -> None:
+    names = ["what is it", "what", "it is", "is"]
+    rows = [[f"{name} is {value}" for name in names if name != value] for value in ("it", "what", "is")]
+    settings = EmbeddingSettings(permutations=6)
+    whole, alone = (
+        embed_rows(some, CountingEncoder(), settings, seed=0, features=names).vectors for some in (rows, rows[1:2])
+    )
+    np.testing.assert_array_equal(whole[1:2], alone)
+
+
 def test_averaged_vectors_are_scaled_after_the_mean() -> None:
     result = embed_rows(ROWS, CountingEncoder(), EmbeddingSettings(permutations=3, normalize=True), seed=0)
     np.testing.assert_allclose(np.linalg.norm(result.vectors, axis=1), 1, rtol=1e-5)

@@ -12,6 +12,7 @@ import pytest
 
 from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.method.clustering import Scaler, assign, cluster
+from erasmo_dagster.method.drift import segment_reach
 from erasmo_dagster.method.fitted import FittedClustering, FittedState
 from erasmo_dagster.method.textual import TextPlan, fit_text, write_clauses
 from erasmo_dagster.settings import ClusteringSettings, DatasetSettings
@@ -28,7 +29,15 @@ def plan() -> TextPlan:
 def fitted(scale: str = "standard", k: int = 3) -> FittedClustering:
     settings = ClusteringSettings.model_validate({"k": k, "scale": scale})
     result = cluster(VECTORS, settings, seed=0)
-    return FittedClustering(settings=settings, centers=result.centers, scaler=result.scaler, k=result.k)
+    return FittedClustering(
+        settings=settings,
+        centers=result.centers,
+        scaler=result.scaler,
+        k=result.k,
+        segment_ids=tuple(range(5, 5 + result.k)),
+        sizes=tuple(np.bincount(result.labels).tolist()),
+        reach=segment_reach(VECTORS, result.labels, result.centers, result.scaler),
+    )
 
 
 @pytest.mark.parametrize("scale", ["none", "standard"])
@@ -42,6 +51,10 @@ def test_a_round_trip_changes_nothing(scale: str, plan: TextPlan, tmp_path: Path
     assert loaded.clustering is not None
     assert loaded.clustering.settings == saved.settings
     assert loaded.clustering.k == 3
+    assert (loaded.clustering.segment_ids, loaded.clustering.sizes) == ((5, 6, 7), saved.sizes)
+    assert sum(loaded.clustering.sizes) == len(VECTORS)
+    assert loaded.clustering.reach.dtype == np.float64
+    assert loaded.clustering.reach.tobytes() == saved.reach.tobytes()
     assert loaded.clustering.centers.dtype == np.float32
     assert loaded.clustering.centers.tobytes() == saved.centers.tobytes()
     before = assign(VECTORS, saved.centers, saved.scaler)
@@ -53,13 +66,15 @@ def test_a_round_trip_changes_nothing(scale: str, plan: TextPlan, tmp_path: Path
 def test_arrays_are_kept_whatever_their_layout(plan: TextPlan, tmp_path: Path) -> None:
     centers = np.asfortranarray(np.arange(12, dtype=np.float32).reshape(3, 4))[:, ::2]
     scaler = Scaler(mean=np.zeros(4, np.float32)[::2], scale=np.arange(1, 5, dtype=np.float32)[::2])
-    state = FittedState(plan, FittedClustering(ClusteringSettings(), centers, scaler, 3))
+    reach = np.arange(6, dtype=np.float64)[::2]
+    state = FittedState(plan, FittedClustering(ClusteringSettings(), centers, scaler, 3, (4, 0, 9), (1, 2, 3), reach))
     state.save(tmp_path / "state")
     loaded = FittedState.load(tmp_path / "state").clustering
     assert loaded is not None
     assert loaded.scaler is not None
     assert loaded.centers.tolist() == centers.tolist()
     assert loaded.scaler.scale.tolist() == [1, 3]
+    assert loaded.reach.tolist() == [0, 2, 4]
 
 
 def test_before_there_are_segments(plan: TextPlan, tmp_path: Path) -> None:
@@ -83,7 +98,7 @@ def test_a_new_state_takes_the_place_of_the_old(plan: TextPlan, tmp_path: Path) 
 def test_a_failed_save_leaves_the_old_state(plan: TextPlan, tmp_path: Path) -> None:
     FittedState(plan, fitted()).save(tmp_path / "state")
     files = {p.name: p.read_bytes() for p in (tmp_path / "state").iterdir()}
-    broken = FittedClustering(ClusteringSettings(), VECTORS[:2], None, k=object())  # type: ignore[arg-type]
+    broken = FittedClustering(ClusteringSettings(), VECTORS[:2], None, object(), (0, 1), (1, 1), np.zeros(2))  # type: ignore[arg-type]
     with pytest.raises(TypeError):
         FittedState(plan, broken).save(tmp_path / "state")
     assert {p.name: p.read_bytes() for p in (tmp_path / "state").iterdir()} == files
@@ -143,9 +158,10 @@ def test_a_missing_folder(tmp_path: Path) -> None:
         FittedState.load(tmp_path / "nowhere")
 
 
-def test_another_format_is_named(plan: TextPlan, tmp_path: Path) -> None:
+@pytest.mark.parametrize("other", [1, 99])
+def test_another_format_is_named(other: int, plan: TextPlan, tmp_path: Path) -> None:
     FittedState(plan, None).save(tmp_path / "state")
     file = tmp_path / "state" / "state.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"format": 99}))
-    with pytest.raises(ErasmoError, match="is of format 99, expected format 1"):
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"format": other}))
+    with pytest.raises(ErasmoError, match=f"is of format {other}, expected format 2"):
         FittedState.load(tmp_path / "state")

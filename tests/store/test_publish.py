@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import math
 import subprocess
 import sys
 import threading
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,47 +18,85 @@ import pytest
 from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.settings import DatasetSettings, Project, ProjectSettings
 from erasmo_dagster.store import publish as publishing
+from erasmo_dagster.store import published_file
 from erasmo_dagster.store.artifacts import snapshot_path
-from erasmo_dagster.store.publish import publish
+from erasmo_dagster.store.checks import GATE, CheckResult, write_check
+from erasmo_dagster.store.names import next_segment_id, segment_names
+from erasmo_dagster.store.publish import Published, publish, retire, rollback
 from erasmo_dagster.store.sources import ENTITY_KEY
-from erasmo_dagster.store.versions import begin_version, published_versions, record_stage
-from erasmo_dagster.store.warehouse import open_warehouse, write_metrics, write_segments
+from erasmo_dagster.store.versions import begin_version, publications, published_versions, record_stage
+from erasmo_dagster.store.warehouse import one_row, open_warehouse, write_metrics, write_segments
 
 
 def settings(**options: Any) -> DatasetSettings:
     return DatasetSettings.model_validate({"source": {"path": "x.csv"}, "key": "id", **options})
 
 
+PUBLISHED = -1  # a version is compared with what is published as it is made
+
+
 def prepare(
-    project: Project, dataset: str, rows: int, *, segmented: int | None = None, sensitive: list[str] | None = None
+    project: Project,
+    dataset: str,
+    rows: int,
+    *,
+    segmented: int | None = None,
+    sensitive: list[str] | None = None,
+    segments: Mapping[str, tuple[int, str]] | None = None,
+    base: int | None = PUBLISHED,
+    checked: bool = True,
 ) -> int:
-    """A version that is ready to be published."""
-    keys = [str(i) for i in range(rows)]
+    """A version that is ready to be published: of so many rows, or with a segment's id and name for each key."""
+    if segments is None:
+        segments = {str(i): (i % 2, f"segment {i % 2}") for i in range(rows)}
+    keys = list(segments)
     with open_warehouse(project.warehouse) as con:
-        (count,) = con.execute("select count(*) from versions where dataset = ?", [dataset]).fetchone() or (0,)
-        version = begin_version(con, dataset, f"run {count}")
+        if base == PUBLISHED:
+            published = publications(con).get(dataset)
+            base = published.version if published else None
+        (last,) = one_row(con.execute("select coalesce(max(version), 0) from versions where dataset = ?", [dataset]))
+        version = begin_version(con, dataset, f"run {last}")
         path = snapshot_path(project, dataset, version)
         path.parent.mkdir(parents=True)
-        frame = pl.DataFrame({ENTITY_KEY: keys, "id": range(rows), "secret": ["s3cret"] * rows})
+        frame = pl.DataFrame(
+            {ENTITY_KEY: keys, "id": range(len(keys)), "secret": ["s3cret"] * len(keys)},
+            schema_overrides={ENTITY_KEY: pl.String, "id": pl.Int64, "secret": pl.String},
+        )
         frame.write_parquet(path)
         details = {
-            "rows": rows,
-            "digest": "d",
+            "rows": len(keys),
+            "digest": f"digest {version}",
             "columns": {"id": "BIGINT", "secret": "VARCHAR"},
             "sensitive": sensitive or [],
         }
         record_stage(con, dataset, version, "source_table", inputs_hash="h", details=details)
         held = keys[:segmented]
-        segments = pl.DataFrame(
-            {"entity_key": held, "segment_id": [int(k) % 2 for k in held], "segment_name": "s", "confidence": 0.5}
+        moments = pl.Series([None] * len(held), dtype=pl.Datetime("us"))
+        write_segments(
+            con,
+            dataset,
+            version,
+            pl.DataFrame(
+                {
+                    "entity_key": pl.Series(held, dtype=pl.String),
+                    "segment_id": pl.Series([segments[key][0] for key in held], dtype=pl.Int32),
+                    "segment_name": pl.Series([segments[key][1] for key in held], dtype=pl.String),
+                    "confidence": pl.Series([0.5] * len(held), dtype=pl.Float32),
+                    "assigned_at": moments,
+                }
+            ),
         )
-        write_segments(con, dataset, version, segments)
-        record_stage(con, dataset, version, "segments", inputs_hash="h", details={})
-        write_metrics(
-            con, dataset, version, pl.DataFrame({"metric": ["silhouette"], "value": [0.1], "description": ["d"]})
-        )
+        record_stage(con, dataset, version, "segments", inputs_hash="h", details={"base": base})
+        figures = {"metric": ["silhouette", "unknown"], "value": [0.1, math.nan], "description": ["d", "d"]}
+        write_metrics(con, dataset, version, pl.DataFrame(figures))
         record_stage(con, dataset, version, "segment_metrics", inputs_hash="h", details={})
+        for name in GATE if checked else ():
+            write_check(con, dataset, version, CheckResult(name, True, True, "well", {}))
     return version
+
+
+def release(project: Project, dataset: str, version: int) -> Published:
+    return publish(project, {}, dataset, version, run_id="r", reason="test")
 
 
 def read(project: Project, query: str) -> list[Any]:
@@ -157,7 +198,7 @@ except ErasmoError as error:
 
 def test_readers_see_one_whole_version_each_time(project: Project) -> None:
     project = project.model_copy(update={"settings": ProjectSettings(keep_versions=50)})
-    sizes = {prepare(project, "a", rows): rows for rows in range(10, 22)}
+    sizes = {prepare(project, "a", rows, base=rows - 10 or None): rows for rows in range(10, 22)}
     publish(project, {}, "a", 1, run_id="r", reason="test")
     seen: list[tuple[int, int, int]] = []
     errors: list[BaseException] = []
@@ -204,10 +245,256 @@ def test_readers_see_one_whole_version_each_time(project: Project) -> None:
 
 
 def test_wide_tables_rename_what_collides() -> None:
-    aliases = publishing._aliases(["id", "Version", "source_Version", "segment_id"])
+    aliases = published_file._aliases(["id", "Version", "source_Version", "segment_id"])
     assert aliases == {
         "id": "id",
         "Version": "source_source_Version",
         "source_Version": "source_Version",
         "segment_id": "source_segment_id",
     }
+
+
+# --- what may be published -----------------------------------------------------------------------
+
+
+def holdings(project: Project) -> dict[str, list[Any]]:
+    """All that the warehouse holds."""
+    with open_warehouse(project.warehouse) as con:
+        tables = [name for (name,) in con.execute("select table_name from duckdb_tables()").fetchall()]
+        return {name: con.execute(f"from {name} order by all").fetchall() for name in tables}
+
+
+@pytest.mark.parametrize("absent", GATE)
+def test_a_version_without_every_check_of_the_gate_is_not_published(project: Project, absent: str) -> None:
+    release(project, "a", prepare(project, "a", 4))
+    version = prepare(project, "a", 5)
+    with open_warehouse(project.warehouse) as con:
+        con.execute("delete from check_results where version = ? and check_name = ?", [version, absent])
+    before, file = holdings(project), project.published.read_bytes()
+    with pytest.raises(ErasmoError, match=f"without the checks {absent}, expected every check of the gate"):
+        release(project, "a", version)
+    assert (holdings(project), project.published.read_bytes()) == (before, file)
+
+
+def test_a_version_that_failed_at_the_gate_is_not_published(project: Project) -> None:
+    version = prepare(project, "a", 4)
+    with open_warehouse(project.warehouse) as con:
+        write_check(con, "a", version, CheckResult(GATE[3], False, True, "too low", {}))
+        write_check(con, "a", version, CheckResult("z", False, True, "odd", {}))
+    with pytest.raises(ErasmoError, match=rf"failed at the gate \({GATE[3]}: too low; z: odd\)"):
+        release(project, "a", version)
+    assert not project.published.exists()
+    assert holdings(project)["publish_log"] == []
+
+
+def test_a_check_that_does_not_block_may_fail(project: Project) -> None:
+    version = prepare(project, "a", 4)
+    with open_warehouse(project.warehouse) as con:
+        write_check(con, "a", version, CheckResult("z", False, False, "odd", {}))
+    assert release(project, "a", version).version == version
+
+
+def test_a_version_that_was_compared_with_another_than_the_published_is_refused(project: Project) -> None:
+    first, second = prepare(project, "a", 4), prepare(project, "a", 5)
+    release(project, "a", first)
+    with pytest.raises(ErasmoError, match="compared with version None, expected version 1, which is published by now"):
+        release(project, "a", second)
+    release(project, "a", first)  # again
+    third, fourth = prepare(project, "a", 6), prepare(project, "a", 7)
+    release(project, "a", third)
+    with pytest.raises(ErasmoError, match="compared with version 1, expected version 3"):
+        release(project, "a", fourth)
+    with open_warehouse(project.warehouse) as con:
+        assert published_versions(con) == {"a": 3}
+
+
+def test_the_log_has_the_figures_that_are_numbers(project: Project) -> None:
+    release(project, "a", prepare(project, "a", 4))
+    ((reason, fingerprint, figures),) = read(project, "select reason, fingerprint, figures from publish_log")
+    assert (reason, fingerprint, json.loads(figures)) == ("test", "digest 1", {"silhouette": 0.1})
+
+
+# --- back, away and back again -------------------------------------------------------------------
+
+
+def test_a_rollback_publishes_an_older_version_and_knows_the_newer_source(project: Project) -> None:
+    for rows in (4, 5, 6):
+        release(project, "a", prepare(project, "a", rows))
+    done = rollback(project, {}, "a", 1, reason="by hand")
+    assert (done.version, done.rows) == (1, 4)
+    assert read(project, "select version, count(*) from segments group by all") == [(1, 4)]
+    assert read(project, "select count(*) from a_segmented") == [(4,)]
+    with open_warehouse(project.warehouse) as con:
+        known = publications(con)["a"]
+    assert (known.version, known.seen_version, known.retired) == (1, 3, False)
+    rollback(project, {}, "a", 2, reason="by hand")
+    with open_warehouse(project.warehouse) as con:
+        assert publications(con)["a"].seen_version == 3
+    release(project, "a", prepare(project, "a", 7))
+    with open_warehouse(project.warehouse) as con:
+        known = publications(con)["a"]
+    assert (known.version, known.seen_version) == (4, 4)
+
+
+def test_a_rollback_needs_a_version_that_was_published_and_is_kept(project: Project) -> None:
+    with pytest.raises(ErasmoError, match="of which nothing is published"):
+        rollback(project, {}, "a", 1, reason="r")
+    release(project, "a", prepare(project, "a", 4))
+    prepare(project, "a", 5)
+    release(project, "a", prepare(project, "a", 6))
+    before, file = holdings(project), project.published.read_bytes()
+    for version in (2, 4, 0):
+        with pytest.raises(ErasmoError, match="one that was published and is still kept: 1, 3:"):
+            rollback(project, {}, "a", version, reason="r")
+    assert (holdings(project), project.published.read_bytes()) == (before, file)
+
+
+def test_a_retired_dataset_is_hidden_and_kept(project: Project) -> None:
+    assert not retire(project, {}, "a", reason="gone")
+    for dataset in "ab":
+        release(project, dataset, prepare(project, dataset, 4))
+    assert retire(project, {}, "a", reason="gone")
+    assert not retire(project, {}, "a", reason="gone")
+    tables = {name for (name,) in read(project, "select table_name from duckdb_tables()")}
+    assert "b_segmented" in tables
+    assert "a_segmented" not in tables
+    for table in ("segments", "segment_sizes", "segment_metrics"):
+        assert read(project, f"select distinct dataset from {table}") == [("b",)]
+    assert read(project, "select dataset, version, rows, segments, reason from publish_log where publish_id = 3") == [
+        ("a", 1, 0, 0, "gone")
+    ]
+    with open_warehouse(project.warehouse) as con:
+        assert published_versions(con) == {"b": 1}
+        assert (publications(con)["a"].version, publications(con)["a"].retired) == (1, True)
+        assert con.execute("select count(*) from segments where dataset = 'a'").fetchall() == [(4,)]
+
+
+def test_a_retired_dataset_comes_back_by_a_run_or_a_rollback(project: Project) -> None:
+    release(project, "a", prepare(project, "a", 4))
+    retire(project, {}, "a", reason="gone")
+    rollback(project, {}, "a", 1, reason="back")
+    assert read(project, "select version, count(*) from segments group by all") == [(1, 4)]
+    retire(project, {}, "a", reason="gone")
+    release(project, "a", prepare(project, "a", 5))
+    assert read(project, "select version, count(*) from segments group by all") == [(2, 5)]
+    with open_warehouse(project.warehouse) as con:
+        assert not publications(con)["a"].retired
+
+
+# --- a publish that fails ------------------------------------------------------------------------
+
+
+def break_build(patch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
+        raise OSError("stop")
+
+    patch.setattr(published_file, "_wide_table", fail)
+
+
+def break_sync(patch: pytest.MonkeyPatch) -> None:
+    def fail(_: Path) -> None:
+        raise OSError("stop")
+
+    patch.setattr(publishing, "_sync", fail)
+
+
+def break_history(patch: pytest.MonkeyPatch) -> None:
+    commit = publishing.commit_history
+
+    def fail(con: duckdb.DuckDBPyConnection) -> None:
+        commit(con)
+        raise OSError("stop")
+
+    patch.setattr(publishing, "commit_history", fail)
+
+
+def break_names(patch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
+        raise KeyboardInterrupt("stop")
+
+    patch.setattr(publishing, "register_segments", fail)
+
+
+@pytest.mark.parametrize("move", ["publish", "rollback", "retire"])
+@pytest.mark.parametrize("broken", [break_build, break_sync, break_history, break_names])
+def test_a_publish_that_fails_leaves_warehouse_and_file_and_hinders_none_after_it(
+    project: Project, monkeypatch: pytest.MonkeyPatch, broken: Callable[[pytest.MonkeyPatch], None], move: str
+) -> None:
+    release(project, "b", prepare(project, "b", 3))
+    for rows in (4, 5):
+        release(project, "a", prepare(project, "a", rows))
+    version = prepare(project, "a", 6)
+    before, file = holdings(project), project.published.read_bytes()
+    moves: dict[str, Callable[[], object]] = {
+        "publish": lambda: release(project, "a", version),
+        "rollback": lambda: rollback(project, {}, "a", 1, reason="back"),
+        "retire": lambda: retire(project, {}, "a", reason="gone"),
+    }
+    if (broken, move) == (break_names, "retire"):
+        pytest.skip("a dataset that is hidden registers nothing")
+    with monkeypatch.context() as patch:
+        broken(patch)
+        with pytest.raises((OSError, KeyboardInterrupt), match="stop"):
+            moves[move]()
+    assert (holdings(project), project.published.read_bytes()) == (before, file)
+    assert [p.name for p in project.published.parent.iterdir()] == ["segments.duckdb"]
+    moves[move]()
+    held = {"publish": [("a", 6), ("b", 3)], "rollback": [("a", 4), ("b", 3)], "retire": [("b", 3)]}
+    assert read(project, "select dataset, count(*) from segments group by all order by all") == held[move]
+
+
+def test_an_error_of_the_database_while_the_versions_move_is_told_as_it_is(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release(project, "a", prepare(project, "a", 4))
+    version = prepare(project, "a", 5)
+    before, file = holdings(project), project.published.read_bytes()
+
+    def fail(con: duckdb.DuckDBPyConnection) -> None:
+        con.execute("insert into publish_log select * from publish_log")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(publishing, "commit_history", fail)
+        with pytest.raises(duckdb.ConstraintException):
+            release(project, "a", version)
+    assert (holdings(project), project.published.read_bytes()) == (before, file)
+    release(project, "a", version)
+
+
+# --- ids -----------------------------------------------------------------------------------------
+
+
+def test_an_id_that_was_published_is_never_given_again(project: Project) -> None:
+    def next_id() -> int:
+        with open_warehouse(project.warehouse) as con:
+            return next_segment_id(con, "a")
+
+    assert next_id() == 0
+    release(project, "a", prepare(project, "a", 0, segments={"1": (0, "segment 0"), "2": (7, "young"), "3": (-1, "-")}))
+    assert next_id() == 8
+    prepare(project, "a", 0, segments={"1": (50, "never published")})
+    assert next_id() == 8
+    release(project, "a", prepare(project, "a", 0, segments={"1": (0, "renamed"), "2": (8, "old")}))
+    assert next_id() == 9
+    rollback(project, {}, "a", 1, reason="back")
+    assert next_id() == 9
+    for _ in range(8):  # the versions that had them are removed
+        release(project, "a", prepare(project, "a", 0, segments={"1": (0, "segment 0")}))
+    retire(project, {}, "a", reason="gone")
+    assert next_id() == 9
+    with open_warehouse(project.warehouse) as con:
+        names = segment_names(con, "a", [0, 7, 8, 9])
+        assert con.execute("select segment_id, first_version from segment_names order by all").fetchall() == [
+            (0, 1),
+            (7, 1),
+            (8, 3),
+        ]
+        assert con.execute("select count(*) from segments where segment_id = 8").fetchall() == [(0,)]
+    assert names == {0: "segment 0", 7: "young", 8: "old", 9: "segment 9"}
+
+
+def test_datasets_have_ids_of_their_own(project: Project) -> None:
+    release(project, "a", prepare(project, "a", 0, segments={"1": (7, "x")}))
+    with open_warehouse(project.warehouse) as con:
+        assert next_segment_id(con, "b") == 0
+        assert segment_names(con, "b", [7]) == {7: "segment 7"}

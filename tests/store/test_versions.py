@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 import duckdb
@@ -67,8 +68,62 @@ def test_old_versions_go_but_not_what_is_published_or_used(con: duckdb.DuckDBPyC
         v.begin_version(con, "a", f"r{number}")
     record(con, 2, "adapter")
     v.link_stage(con, "a", 6, v.find_reusable(con, "a", 6, "adapter", "adapter-2"))  # type: ignore[arg-type]
-    con.execute("insert into published_versions values ('a', 3, now())")
+    con.execute("insert into published_versions values ('a', 3, now()::timestamp, 3, null)")
     assert v.superseded_versions(con, "a", keep=2) == [4, 1]
+    con.execute("update published_versions set seen_version = 4, retired_at = now()::timestamp")
+    assert v.superseded_versions(con, "a", keep=2) == [1]
+    assert v.superseded_versions(con, "b", keep=0) == []
+
+
+def test_a_retired_dataset_is_no_longer_published_but_known(con: duckdb.DuckDBPyConnection) -> None:
+    con.execute(
+        "insert into published_versions values ('a', 3, '2026-01-02', 4, null), ('b', 2, '2026-01-02', null, null),"
+        " ('c', 1, '2026-01-02', 1, '2026-01-03')"
+    )
+    moment = datetime(2026, 1, 2)
+    assert v.published_versions(con) == {"a": 3, "b": 2}
+    assert v.publications(con) == {
+        "a": v.Publication(3, 4, moment, retired=False),
+        "b": v.Publication(2, 2, moment, retired=False),
+        "c": v.Publication(1, 1, moment, retired=True),
+    }
+
+
+def test_segments_that_are_adopted_bring_the_training_that_they_are_of(con: duckdb.DuckDBPyConnection) -> None:
+    record(con, 1, *v.STAGES, v.FITTED_STATE)
+    v.upstream(con, "a", 2, "segments")
+    linked = v.stage_output(con, "a", 2, v.FITTED_STATE)
+    assert linked is not None
+    assert linked.version == 1
+    v.upstream(con, "a", 3, "embeddings")
+    assert v.stage_output(con, "a", 3, v.FITTED_STATE) is None
+
+
+def test_a_stage_that_is_dropped_is_gone_from_its_version_alone(con: duckdb.DuckDBPyConnection) -> None:
+    record(con, 1, "adapter", "embeddings")
+    record(con, 2, "adapter")
+    v.drop_stage(con, "a", 1, "adapter")
+    assert v.stage_output(con, "a", 1, "adapter") is None
+    assert v.stage_output(con, "a", 1, "embeddings") is not None
+    assert v.stage_output(con, "a", 2, "adapter") is not None
+
+
+def test_vectors_of_an_encoder_are_the_newest_whole_set_and_a_versions_own_new_ones(
+    con: duckdb.DuckDBPyConnection,
+) -> None:
+    def put(version: int, stage: str, encoder: str, dataset: str = "a") -> None:
+        v.record_stage(con, dataset, version, stage, inputs_hash="h", details={"encoder": encoder})
+
+    put(1, "embeddings", "e")
+    put(2, "embeddings", "e")
+    put(2, v.NEW_VECTORS, "e")
+    put(3, v.NEW_VECTORS, "e")
+    put(4, "embeddings", "e")
+    put(3, "embeddings", "other")
+    put(3, "embeddings", "e", dataset="b")
+    assert [(o.stage, o.version) for o in v.encoded_by(con, "a", 3, "e")] == [("embeddings", 2), (v.NEW_VECTORS, 3)]
+    assert [(o.stage, o.version) for o in v.encoded_by(con, "a", 5, "e")] == [("embeddings", 4)]
+    assert v.encoded_by(con, "a", 5, "unknown") == []
 
 
 def test_hashes_tell_settings_apart(con: duckdb.DuckDBPyConnection) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 
 import duckdb
@@ -57,6 +58,65 @@ def test_vectors_round_trip_bit_equal_and_leave_no_copy_in_another_dimension(pat
         wh.write_embeddings(con, "a", 1, keys, second)
         assert wh.read_embeddings(con, "a", 1, 8)[1].shape[0] == 0
         assert np.array_equal(wh.read_embeddings(con, "a", 1, 3)[1], second)
+
+
+def segments(assigned_at: datetime | None, *keys: str) -> pl.DataFrame:
+    moments = pl.Series([assigned_at] * len(keys), dtype=pl.Datetime("us"))
+    return pl.DataFrame(
+        {"entity_key": keys, "segment_id": 3, "segment_name": "s", "confidence": 0.5, "assigned_at": moments}
+    )
+
+
+def test_a_segment_keeps_the_moment_that_it_was_assigned_at_and_gets_this_one_where_it_has_none(path: Path) -> None:
+    earlier = datetime(2026, 1, 2, 3, 4, 5, 678901)
+    with wh.open_warehouse(path) as con:
+        before = wh.now(con)
+        wh.write_segments(con, "a", 1, pl.concat([segments(earlier, "1"), segments(None, "2", "3")]))
+        moments = wh.read_segments(con, "a", 1)["assigned_at"].to_list()
+        assert moments[0] == earlier
+        assert before <= moments[1] == moments[2] <= wh.now(con)
+        wh.write_segments(con, "a", 1, wh.read_segments(con, "a", 1))
+        assert wh.read_segments(con, "a", 1)["assigned_at"].to_list() == moments
+
+
+def test_a_segment_stands_beside_the_text_that_it_was_drawn_from(path: Path) -> None:
+    moment = datetime(2026, 1, 2)
+    with wh.open_warehouse(path) as con:
+        wh.write_corpus(con, "a", 1, corpus("2", "1"))
+        wh.write_segments(con, "a", 2, segments(moment, "1", "2"))
+        wh.write_segments(con, "a", 1, segments(None, "1"))
+        wh.write_segments(con, "b", 2, segments(None, "1", "2"))
+        assert wh.read_standing(con, "a", 1, 2).rows() == [("1", "h1", 3, 0.5, moment), ("2", "h2", 3, 0.5, moment)]
+        assert wh.read_text_hashes(con, "a", 1).rows() == [("1", "h1"), ("2", "h2")]
+
+
+def test_vectors_are_read_by_text_once_each(path: Path) -> None:
+    keys = pl.DataFrame({"entity_key": ["1", "2", "3"], "text_hash": ["y", "x", "y"]})
+    with wh.open_warehouse(path) as con:
+        wh.write_embeddings(con, "a", 1, keys, np.array([[1, 2], [3, 4], [1, 2]], np.float32))
+        wh.write_embeddings(con, "a", 2, keys, np.zeros((3, 2), np.float32))
+        assert [(text, list(vector)) for text, vector in wh.read_vectors(con, "a", 1, 2).rows()] == [
+            ("x", [3, 4]),
+            ("y", [1, 2]),
+        ]
+
+
+def test_figures_that_are_no_number_are_left_out(path: Path) -> None:
+    frame = pl.DataFrame({"metric": ["b", "a", "c"], "value": [0.5, None, -1.0], "description": "d"})
+    with wh.open_warehouse(path) as con:
+        wh.write_metrics(con, "a", 1, frame)
+        assert wh.read_metrics_of(con, "a", 1) == {"b": 0.5, "c": -1.0}
+
+
+def test_strays_are_counted_of_each_kind(path: Path) -> None:
+    snapshot = path.with_name("[source].parquet")
+    pl.DataFrame({"__entity_key": ["1", "2", "3", "4"]}).write_parquet(snapshot)
+    with wh.open_warehouse(path) as con:
+        wh.write_segments(con, "a", 1, segments(None, "1", "1", "2", "8", "9", "9"))
+        wh.write_segments(con, "a", 2, segments(None, "1", "2", "3", "4"))
+        strays = list(wh.count_strays(con, "a", 1, snapshot).values())
+        assert strays == [2, 2, 2]
+        assert set(wh.count_strays(con, "a", 2, snapshot).values()) == {0}
 
 
 def test_a_second_process_waits_for_the_lock_and_says_who_has_it(path: Path) -> None:

@@ -21,6 +21,7 @@ from erasmo_dagster.method.matching import SegmentMatch, assign_ids, match_segme
 from erasmo_dagster.method.placing import place_rows
 from erasmo_dagster.store.artifacts import state_dir
 from erasmo_dagster.store.names import next_segment_id, segment_names
+from erasmo_dagster.store.standing import standing_rows
 from erasmo_dagster.store.versions import (
     FITTED_STATE,
     StageOutput,
@@ -32,7 +33,6 @@ from erasmo_dagster.store.versions import (
 from erasmo_dagster.store.warehouse import (
     read_embeddings,
     read_segments,
-    read_standing,
     read_text_hashes,
     write_segments,
 )
@@ -100,10 +100,8 @@ def _keep(run: StageRun, standing: StageOutput, vectors: npt.NDArray[np.float32]
     assert fitted is not None
     with run.warehouse.get_connection() as con:
         rows = read_text_hashes(con, run.dataset, run.inputs["text_corpus"].version)
-        corpus = stage_output(con, run.dataset, run.plan.standing or 0, "text_corpus")
+        before = standing_rows(con, run.dataset, run.plan.standing or 0)
         trained_by = stage_output(con, run.dataset, run.plan.standing or 0, FITTED_STATE)
-        assert corpus is not None
-        before = read_standing(con, run.dataset, corpus.version, standing.version)
     placed = place_rows(rows, vectors, before, fitted)
     kept = int(placed.kept.sum())
     since = rows.join(before, on=["entity_key", "text_hash"], how="left", maintain_order="left")

@@ -1,0 +1,26 @@
+"""What later rows are compared with: the rows that a training put into segments, and those that followed."""
+
+from __future__ import annotations
+
+import duckdb
+import polars as pl
+
+from erasmo_dagster.store.versions import FITTED_STATE, stage_output
+from erasmo_dagster.store.warehouse import read_standing
+
+
+def standing_rows(con: duckdb.DuckDBPyConnection, dataset: str, version: int) -> pl.DataFrame:
+    """Rows of ``version``, then those of its training that it no longer has: a row that comes back is where it was.
+
+    Columns entity_key, text_hash, segment_id, confidence, assigned_at; one row an entity and text.
+    """
+    fitted = stage_output(con, dataset, version, FITTED_STATE)
+    assert fitted is not None
+    standing, trained = (_rows(con, dataset, v) for v in (version, fitted.version))
+    return pl.concat([standing, trained.join(standing, on=["entity_key", "text_hash"], how="anti")])
+
+
+def _rows(con: duckdb.DuckDBPyConnection, dataset: str, version: int) -> pl.DataFrame:
+    held = [stage_output(con, dataset, version, stage) for stage in ("text_corpus", "segments")]
+    corpus, segments = (output.version for output in held if output is not None)
+    return read_standing(con, dataset, corpus, segments)
