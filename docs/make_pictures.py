@@ -49,13 +49,15 @@ def refresh(folder: Path) -> None:
     write("leads", customers(45))
     with served(project, folder / "ui.log") as server, browser_page(1500, 800) as page:
         wait_for("the first versions", lambda: versions(project) == {"customers": 1, "leads": 1}, seconds=240)
-        (project.root / "leads.parquet").unlink()
+        customers(45).rename({"id": "lead_id"}).write_parquet(project.root / "leads.parquet")
         write("customers", customers(66))
         wait_for("the refresh", lambda: versions(project)["customers"] == 2, seconds=120)
         time.sleep(15)  # a few ticks without a change
         page.goto(f"{server.url}/locations/erasmo/sensors/source_changes")
-        page.get_by_text("1 requested").first.wait_for(timeout=60_000)
-        page.wait_for_timeout(2000)
+        page.get_by_text("View logs").first.wait_for(timeout=60_000)
+        page.wait_for_timeout(3000)
+        page.get_by_text("0 runs requested").nth(2).click()
+        page.wait_for_timeout(4000)
         page.screenshot(path=PICTURES / "sensor_tick.png")
         write("customers", customers(69), "gate: {min_segment_size: 30}\n")
         wait_for("the block", lambda: blocked(project), seconds=120)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import time
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -154,11 +156,13 @@ def datasets_in_progress(instance: dg.DagsterInstance) -> set[str]:
 def read_memory(cursor: str | None) -> dict[str, Memory]:
     """What the last look left in the sensor's cursor; nothing where it is of another release."""
     try:
-        return {name: Memory.model_validate(data) for name, data in json.loads(cursor or "{}").items()}
-    except (ValueError, AttributeError):
+        text = zlib.decompress(base64.b64decode(cursor or "", validate=True)) if cursor else "{}"
+        return {name: Memory.model_validate(data) for name, data in json.loads(text).items()}
+    except (ValueError, AttributeError, zlib.error):
         return {}
 
 
 def write_memory(memory: Mapping[str, Memory]) -> str:
-    """The cursor that the next look reads."""
-    return json.dumps({name: known.model_dump(mode="json", by_alias=True) for name, known in memory.items()})
+    """The cursor that the next look reads; packed, since the UI shows it to people whole."""
+    content = {name: known.model_dump(mode="json", by_alias=True) for name, known in memory.items()}
+    return base64.b64encode(zlib.compress(json.dumps(content).encode(), 9)).decode()

@@ -244,7 +244,7 @@ def test_a_commit_in_a_duckdb_log_is_noticed(watcher: Watcher) -> None:
     os.utime(watcher.path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     second = watcher(later=30)
     assert len(second.files) == 2
-    assert second.files[0] == first.files[0]
+    assert first.files[0] in second.files
     assert second.fingerprint.rows == 3
 
 
