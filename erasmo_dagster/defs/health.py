@@ -12,6 +12,7 @@ import dagster as dg
 from dagster import DagsterRunStatus
 from dagster._core.scheduler.instigation import SensorInstigatorData
 
+from erasmo_dagster.defs.runs import failure_of
 from erasmo_dagster.defs.watching import PARTITION_TAG, Known, datasets_in_progress, look_at, read_known, read_memory
 from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.refresh.watching import Memory
@@ -99,21 +100,6 @@ def _failed_since(instance: dg.DagsterInstance, name: str, known: Known) -> str 
     if published is not None and (created if created.tzinfo else created.replace(tzinfo=UTC)) < published:
         return None
     return f"run {records[0].dagster_run.run_id[:8]} failed: {failure_of(instance, records[0].dagster_run.run_id)}"
-
-
-def failure_of(instance: dg.DagsterInstance, run_id: str) -> str:
-    """What ended a failed run, in one line."""
-    logs = instance.all_logs(run_id, of_type={dg.DagsterEventType.STEP_FAILURE, dg.DagsterEventType.PIPELINE_FAILURE})
-    for entry in logs:
-        event = entry.dagster_event
-        if event is not None and event.is_step_failure:
-            error = event.step_failure_data.error
-            while error is not None and error.cause is not None:
-                error = error.cause
-            if error is not None:
-                return " ".join(error.message.partition(":")[2].split() or error.message.split())
-    messages = [entry.dagster_event.message for entry in logs if entry.dagster_event and entry.dagster_event.message]
-    return " ".join((messages[-1] if messages else "without a word").split())
 
 
 def _sensor_memory(instance: dg.DagsterInstance) -> Mapping[str, Memory]:

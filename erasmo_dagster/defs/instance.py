@@ -20,8 +20,9 @@ from erasmo_dagster.defs.runs import PROCESS_TAG, end_dead_runs, process_name
 from erasmo_dagster.defs.stages import REASON_TAG
 from erasmo_dagster.defs.watching import PARTITION_TAG
 from erasmo_dagster.errors import ErasmoError
-from erasmo_dagster.settings import Project
+from erasmo_dagster.settings import Project, readable_datasets
 from erasmo_dagster.store.checks import failed_gate
+from erasmo_dagster.store.publish import mend
 from erasmo_dagster.store.versions import publications, version_of_run
 from erasmo_dagster.store.warehouse import open_warehouse
 
@@ -94,6 +95,7 @@ def run_dataset(instance: dg.DagsterInstance, project: Project, dataset: str, *,
     """
     end_dead_runs(instance)
     register_datasets(instance, project)
+    mend(project, readable_datasets(project))
     run_config = {
         # Dagster's events are in the UI; the terminal shows progress and outcome.
         "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
@@ -105,7 +107,11 @@ def run_dataset(instance: dg.DagsterInstance, project: Project, dataset: str, *,
             partition_key=dataset,
             instance=instance,
             run_config=run_config,
-            tags={PROCESS_TAG: process_name(psutil.Process()), REASON_TAG: "erasmo run"},
+            tags={
+                PROCESS_TAG: process_name(psutil.Process()),
+                REASON_TAG: "erasmo run",
+                "dagster/max_retries": "0",  # whoever gave the command sees it fail
+            },
         )
     except DagsterExecutionInterruptedError as interrupted:
         raise KeyboardInterrupt from interrupted

@@ -29,3 +29,18 @@ def _is_alive(name: str) -> bool:
         return process_name(psutil.Process(int(name.partition("@")[0]))) == name
     except (psutil.NoSuchProcess, ValueError):
         return False
+
+
+def failure_of(instance: dg.DagsterInstance, run_id: str) -> str:
+    """What ended a failed run, in one line."""
+    logs = instance.all_logs(run_id, of_type={dg.DagsterEventType.STEP_FAILURE, dg.DagsterEventType.PIPELINE_FAILURE})
+    for entry in logs:
+        event = entry.dagster_event
+        if event is not None and event.is_step_failure:
+            error = event.step_failure_data.error
+            while error is not None and error.cause is not None:
+                error = error.cause
+            if error is not None:
+                return " ".join(error.message.partition(":")[2].split() or error.message.split())
+    messages = [entry.dagster_event.message for entry in logs if entry.dagster_event and entry.dagster_event.message]
+    return " ".join((messages[-1] if messages else "without a word").split())

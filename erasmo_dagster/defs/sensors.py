@@ -9,12 +9,13 @@ from erasmo_dagster.defs.jobs import RETIRE_OP, segment_dataset
 from erasmo_dagster.defs.notices import ATTEMPT_TAG, LAST_TAG, tell_of_failure
 from erasmo_dagster.defs.partitions import dataset_partitions
 from erasmo_dagster.defs.resources import WarehouseResource
-from erasmo_dagster.defs.runs import end_dead_runs
+from erasmo_dagster.defs.runs import end_dead_runs, failure_of
 from erasmo_dagster.defs.stages import REASON_TAG
 from erasmo_dagster.defs.watching import look_around, read_memory, write_memory
 from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.refresh.watching import Start, WatchPlan, plan_watch
-from erasmo_dagster.settings import Project
+from erasmo_dagster.settings import Project, readable_datasets
+from erasmo_dagster.store.publish import mend
 
 
 def build_sensors(project: Project, retire_dataset: dg.JobDefinition) -> list[dg.SensorDefinition]:
@@ -40,7 +41,8 @@ def build_sensors(project: Project, retire_dataset: dg.JobDefinition) -> list[dg
         default_status=dg.DefaultSensorStatus.RUNNING,
     )
     def failure_notices(context: dg.RunFailureSensorContext, warehouse: WarehouseResource) -> None:
-        for fault in tell_of_failure(warehouse.project, context.dagster_run, str(context.failure_event.message)):
+        message = failure_of(context.instance, context.dagster_run.run_id)
+        for fault in tell_of_failure(warehouse.project, context.dagster_run, message):
             context.log.warning(fault)
 
     return [source_changes, failure_notices]
@@ -52,6 +54,8 @@ def tick(context: dg.SensorEvaluationContext, project: Project) -> dg.SensorResu
     memory = read_memory(context.cursor)
     now = time.time()
     try:
+        if mend(project, readable_datasets(project)):
+            context.log.warning("the published file was not what the warehouse says is published: built it anew")
         seen, scan = look_around(project, context.instance, memory, now=now)
     except ErasmoError as error:
         return dg.SkipReason(str(error))

@@ -79,6 +79,17 @@ def prepared_history(
         )
 
 
+@contextmanager
+def unchanged_history(con: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """Inside, ``next_history`` and ``next_transitions`` are the tables as they are."""
+    try:
+        con.execute("CREATE TEMP VIEW next_history AS FROM main.segment_history")
+        con.execute("CREATE TEMP VIEW next_transitions AS FROM main.segment_transitions")
+        yield
+    finally:
+        con.execute("DROP VIEW IF EXISTS next_transitions; DROP VIEW IF EXISTS next_history")
+
+
 def commit_history(con: duckdb.DuckDBPyConnection) -> None:
     """Make the tables what was prepared; belongs in the transaction that moves the published version."""
     con.execute(

@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict
 from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.settings import DatasetSettings, Project, check_name
 from erasmo_dagster.store.checks import GATE, read_checks
-from erasmo_dagster.store.history import commit_history, prepared_history
+from erasmo_dagster.store.history import commit_history, prepared_history, unchanged_history
 from erasmo_dagster.store.names import register_segments
 from erasmo_dagster.store.published_file import build_file, literals, needed
 from erasmo_dagster.store.upkeep import remove_superseded
@@ -114,6 +114,45 @@ def retire(project: Project, datasets: Mapping[str, DatasetSettings], dataset: s
         return True
 
 
+def mend(project: Project, datasets: Mapping[str, DatasetSettings]) -> bool:
+    """Build the published file anew where it is not what the warehouse says is published; whether that was so.
+
+    A publish that is killed between the two leaves the older file, and a file may have been deleted.
+    """
+    if not project.warehouse.is_file() or _is_current(project):
+        return False
+    with _publishing(project) as (con, candidate):
+        if _last_publish(con) == _published_in_file(project.published):
+            return False
+        with unchanged_history(con):
+            build_file(con, project, datasets, published_versions(con), None, candidate)
+            _sync(candidate)
+            candidate.replace(project.published)
+            _sync(project.published.parent)
+    return True
+
+
+def _is_current(project: Project) -> bool:
+    with open_warehouse(project.warehouse, lock_timeout=project.settings.lock_timeout) as con:
+        return _last_publish(con) == _published_in_file(project.published)
+
+
+def _last_publish(con: duckdb.DuckDBPyConnection) -> int:
+    (last,) = one_row(con.execute("SELECT coalesce(max(publish_id), 0) FROM publish_log"))
+    return int(last)
+
+
+def _published_in_file(path: Path) -> int:
+    """Number of the last publish that a published file has; 0 where there is none that can be read."""
+    if not path.is_file():
+        return 0
+    try:
+        with duckdb.connect(path, read_only=True) as con:
+            return _last_publish(con)
+    except duckdb.Error:
+        return 0
+
+
 @contextmanager
 def _publishing(project: Project) -> Iterator[tuple[duckdb.DuckDBPyConnection, Path]]:
     target = project.published
@@ -142,7 +181,7 @@ def _swap(
     with prepared_history(con, dataset, move.version, move.segments_version, log["publish_id"], log["published_at"]):
         build_file(con, project, datasets, chosen, log, candidate)
         _sync(candidate)
-        # The versions move first: were the machine to stop here, the next publish would build this same file again.
+        # The versions move first: were the machine to stop here, `mend` would build this same file again.
         con.begin()
         con.execute(
             "INSERT OR REPLACE INTO published_versions (dataset, version, published_at, seen_version, retired_at)"
@@ -233,14 +272,13 @@ def _log_row(
     run_id: str,
     reason: str,
 ) -> dict[str, Any]:
-    (last,) = one_row(con.execute("SELECT coalesce(max(publish_id), 0) FROM publish_log"))
     metrics = needed(con, dataset, version, "segment_metrics").version
     figures = con.execute(
         "SELECT metric, value FROM segment_metrics WHERE dataset = ? AND version = ? ORDER BY metric",
         [dataset, metrics],
     ).fetchall()
     return {
-        "publish_id": last + 1,
+        "publish_id": _last_publish(con) + 1,
         "dataset": dataset,
         "version": version,
         "run_id": run_id,

@@ -86,10 +86,10 @@ def build_file(
     project: Project,
     datasets: Mapping[str, DatasetSettings],
     chosen: Mapping[str, int],
-    log: Mapping[str, Any],
+    log: Mapping[str, Any] | None,
     candidate: Path,
 ) -> None:
-    """Write the published file to ``candidate``: ``chosen`` versions, ``log`` as the publish log's last row.
+    """Write the published file to ``candidate``: ``chosen`` versions, and ``log`` as a new last row of the log, if any.
 
     The history is what :func:`~erasmo_dagster.store.history.prepared_history` has prepared on this connection.
     """
@@ -104,7 +104,10 @@ def build_file(
         "CREATE TEMP VIEW chosen_segments AS SELECT s.* REPLACE (c.version AS version) FROM main.segments s"
         " JOIN chosen_versions c ON s.dataset = c.dataset AND s.version = c.segments_version"
     )
-    con.execute(f"CREATE TEMP TABLE new_log AS SELECT {literals(log)}", list(log.values()))
+    if log is None:
+        con.execute("CREATE TEMP TABLE new_log AS FROM main.publish_log LIMIT 0")
+    else:
+        con.execute(f"CREATE TEMP TABLE new_log AS SELECT {literals(log)}", list(log.values()))
     con.execute(f"ATTACH {literal(candidate)} AS published")
     try:
         for table, query in _TABLES.items():
