@@ -19,7 +19,7 @@ from erasmo_dagster.method.fitted import FittedState
 from erasmo_dagster.method.gower import gower_distances, gower_silhouette
 from erasmo_dagster.method.quality import METRICS
 from erasmo_dagster.settings import DatasetSettings, Project, load_dataset
-from erasmo_dagster.store.artifacts import snapshot_path, state_dir
+from erasmo_dagster.store.artifacts import snapshot_path, text_dir
 from erasmo_dagster.store.checks import GATE, CheckResult, write_check
 from erasmo_dagster.store.versions import (
     StageOutput,
@@ -122,7 +122,7 @@ def _no_worse_than_published(candidate: Candidate) -> Verdict:
     both = sampled_rows(new.join(old.select("entity_key", old="segment_id"), on="entity_key"), candidate.settings.seed)
     path = snapshot_path(candidate.project, candidate.dataset, candidate.output("source_table").version)
     corpus = candidate.output("text_corpus")
-    plan = FittedState.load(state_dir(candidate.project, candidate.dataset, corpus.version)).text
+    plan = FittedState.load(text_dir(candidate.project, candidate.dataset, corpus.version)).text
     distances = gower_distances(columns_of(both, path), plan.columns) if both.height > 2 else None
     if distances is None:
         return True, "no rows, or no columns of numbers or categories, to compare by", {"rows": both.height}

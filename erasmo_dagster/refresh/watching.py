@@ -170,13 +170,13 @@ def _changed(dataset: Seen, policy: RefreshSettings, memory: Memory, plan: Watch
     if memory.attempts > policy.retries:
         notes[name] = f"gave up after {memory.attempts} failed runs; waiting for a change of source or YAML"
         return memory
-    if memory.next_try is None:
+    waiting = memory
+    if waiting.next_try is None:
         wait = policy.backoff.total_seconds() * 2 ** (memory.attempts - 1)
-        notes[name] = f"run {memory.attempts} failed; the next one starts in {_span(wait)}"
-        return memory.model_copy(update={"next_try": now + wait})
-    if now < memory.next_try:
-        notes[name] = f"run {memory.attempts} failed; the next one starts in {_span(memory.next_try - now)}"
-        return memory
+        waiting = memory.model_copy(update={"next_try": now + wait})
+    if waiting.next_try is not None and now < waiting.next_try:
+        notes[name] = f"run {memory.attempts} failed; the next one starts in {_span(waiting.next_try - now)}"
+        return waiting
     attempt = memory.attempts + 1
     reason = f"source changed; retry {memory.attempts} of {policy.retries}"
     return _start(dataset, policy, memory, plan, now, attempt=attempt, reason=reason)

@@ -18,8 +18,13 @@ def snapshot_path(project: Project, dataset: str, version: int) -> Path:
     return version_dir(project, dataset, version) / "source.parquet"
 
 
+def text_dir(project: Project, dataset: str, version: int) -> Path:
+    """Folder of the text's part of what was fitted, on which training goes on."""
+    return version_dir(project, dataset, version) / "text"
+
+
 def state_dir(project: Project, dataset: str, version: int) -> Path:
-    """Folder of what was fitted from the data (``FittedState``)."""
+    """Folder of all that was fitted from the data (``FittedState``), once there are segments."""
     return version_dir(project, dataset, version) / "state"
 
 

@@ -69,6 +69,10 @@ def publish(
     """
     with _publishing(project) as (con, candidate):
         _check_gate(con, dataset, version)
+        if _is_published(con, dataset, version):
+            # A retry of a run that died after its publish, or a changed setting of what is private.
+            _rebuild(con, project, datasets, candidate)
+            return _published(con, project, dataset, version)
         _check_base(con, dataset, version)
         move = _move(con, dataset, version, seen=version, run_id=run_id, reason=reason)
         return _swap(con, project, datasets, move, candidate)
@@ -124,12 +128,51 @@ def mend(project: Project, datasets: Mapping[str, DatasetSettings]) -> bool:
     with _publishing(project) as (con, candidate):
         if _last_publish(con) == _published_in_file(project.published):
             return False
-        with unchanged_history(con):
-            build_file(con, project, datasets, published_versions(con), None, candidate)
-            _sync(candidate)
-            candidate.replace(project.published)
-            _sync(project.published.parent)
+        _rebuild(con, project, datasets, candidate)
     return True
+
+
+def _rebuild(
+    con: duckdb.DuckDBPyConnection, project: Project, datasets: Mapping[str, DatasetSettings], candidate: Path
+) -> None:
+    """Build the file of what is published anew."""
+    with unchanged_history(con):
+        build_file(con, project, datasets, published_versions(con), None, candidate)
+        _sync(candidate)
+        candidate.replace(project.published)
+        _sync(project.published.parent)
+
+
+def _is_published(con: duckdb.DuckDBPyConnection, dataset: str, version: int) -> bool:
+    """Whether this version is what is published of the dataset, and no stage of it was made anew since."""
+    if published_versions(con).get(dataset) != version:
+        return False
+    made, published_at = one_row(
+        con.execute(
+            "SELECT (SELECT max(finished_at) FROM stage_outputs WHERE dataset = ? AND version = ?), published_at"
+            " FROM published_versions WHERE dataset = ?",
+            [dataset, version, dataset],
+        )
+    )
+    return bool(made <= published_at)
+
+
+def _published(con: duckdb.DuckDBPyConnection, project: Project, dataset: str, version: int) -> Published:
+    rows, segments = one_row(
+        con.execute(
+            "SELECT rows, segments FROM publish_log WHERE dataset = ? AND version = ? ORDER BY publish_id DESC",
+            [dataset, version],
+        )
+    )
+    return Published(
+        dataset=dataset,
+        version=version,
+        rows=rows,
+        segments=segments,
+        datasets=tuple(published_versions(con)),
+        path=project.published,
+        removed_versions=tuple(remove_superseded(con, project, dataset)),
+    )
 
 
 def _is_current(project: Project) -> bool:

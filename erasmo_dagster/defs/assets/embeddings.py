@@ -10,7 +10,7 @@ from erasmo_dagster.defs.partitions import dataset_partitions
 from erasmo_dagster.defs.resources import WarehouseResource
 from erasmo_dagster.defs.stages import CODE_VERSIONS, OWNERS, begin_stage
 from erasmo_dagster.method.fitted import FittedState
-from erasmo_dagster.store.artifacts import state_dir
+from erasmo_dagster.store.artifacts import text_dir
 from erasmo_dagster.store.versions import NEW_VECTORS, StageOutput, drop_stage, stage_output
 from erasmo_dagster.store.warehouse import read_corpus, write_embeddings
 
@@ -33,7 +33,7 @@ def embeddings(context: dg.AssetExecutionContext, warehouse: WarehouseResource) 
     if output is None:
         with warehouse.get_connection() as con:
             corpus = read_corpus(con, run.dataset, written.version)
-        plan = FittedState.load(state_dir(run.project, run.dataset, written.version)).text
+        plan = FittedState.load(text_dir(run.project, run.dataset, written.version)).text
         encoded = encode(run, tuned, corpus, plan)
         with warehouse.get_connection() as con:
             table = write_embeddings(con, run.dataset, run.version, corpus, encoded.vectors)

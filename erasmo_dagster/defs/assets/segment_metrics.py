@@ -11,7 +11,7 @@ from erasmo_dagster.defs.stages import CODE_VERSIONS, OWNERS, StageRun, begin_st
 from erasmo_dagster.method.fitted import FittedState
 from erasmo_dagster.method.gower import gower_distances, gower_silhouette
 from erasmo_dagster.method.quality import METRICS, external_metrics, internal_metrics, read_metrics
-from erasmo_dagster.store.artifacts import snapshot_path, state_dir
+from erasmo_dagster.store.artifacts import snapshot_path, state_dir, text_dir
 from erasmo_dagster.store.sources import ENTITY_KEY
 from erasmo_dagster.store.warehouse import read_embeddings, read_segments, write_metrics
 
@@ -54,7 +54,7 @@ def segment_metrics(context: dg.AssetExecutionContext, warehouse: WarehouseResou
 
 def _gower(run: StageRun, segmented: pl.DataFrame) -> float | None:
     """The silhouette in the table's own columns, on a seeded sample of its rows."""
-    plan = FittedState.load(state_dir(run.project, run.dataset, run.inputs["text_corpus"].version)).text
+    plan = FittedState.load(text_dir(run.project, run.dataset, run.inputs["text_corpus"].version)).text
     rows = sampled_rows(segmented, run.settings.seed)
     path = snapshot_path(run.project, run.dataset, run.inputs["source_table"].version)
     distances = gower_distances(columns_of(rows, path), plan.columns)

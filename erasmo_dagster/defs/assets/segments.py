@@ -19,7 +19,7 @@ from erasmo_dagster.method.drift import segment_reach
 from erasmo_dagster.method.fitted import FittedClustering, FittedState
 from erasmo_dagster.method.matching import SegmentMatch, assign_ids, match_segments
 from erasmo_dagster.method.placing import place_rows
-from erasmo_dagster.store.artifacts import state_dir
+from erasmo_dagster.store.artifacts import state_dir, text_dir
 from erasmo_dagster.store.names import next_segment_id, segment_names
 from erasmo_dagster.store.standing import standing_rows
 from erasmo_dagster.store.versions import (
@@ -69,7 +69,7 @@ def segments(context: dg.AssetExecutionContext, warehouse: WarehouseResource) ->
         base = published.version if published else None
     standing = run.standing("clustering", "segments")
     found = _cluster(run, entity_keys, vectors) if standing is None else _keep(run, standing, vectors)
-    text = FittedState.load(state_dir(run.project, run.dataset, run.inputs["text_corpus"].version)).text
+    text = FittedState.load(text_dir(run.project, run.dataset, run.inputs["text_corpus"].version)).text
     FittedState(text=text, clustering=found.fitted).save(state_dir(run.project, run.dataset, run.version))
     sizes = dict(sorted(Counter(found.segment_ids.tolist()).items()))
     details = {"rows": len(entity_keys), "k": len(sizes), "base": base, **found.details}

@@ -8,7 +8,7 @@ from erasmo_dagster.defs.resources import WarehouseResource
 from erasmo_dagster.defs.stages import CODE_VERSIONS, OWNERS, begin_stage
 from erasmo_dagster.method.fitted import FittedState
 from erasmo_dagster.method.textual import fit_text, sample_texts, text_hashes, write_clauses
-from erasmo_dagster.store.artifacts import snapshot_path, state_dir
+from erasmo_dagster.store.artifacts import snapshot_path, text_dir
 from erasmo_dagster.store.sources import ENTITY_KEY
 from erasmo_dagster.store.warehouse import write_corpus
 
@@ -32,7 +32,7 @@ def text_corpus(context: dg.AssetExecutionContext, warehouse: WarehouseResource)
     if standing is None:
         plan = fit_text(frame, settings)
     else:
-        plan = FittedState.load(state_dir(run.project, run.dataset, standing.version)).text
+        plan = FittedState.load(text_dir(run.project, run.dataset, standing.version)).text
     clauses = write_clauses(frame, plan)
     hashes = text_hashes(clauses)
     hashed = run.hash_inputs(plan.model_dump(mode="json"))
@@ -42,7 +42,7 @@ def text_corpus(context: dg.AssetExecutionContext, warehouse: WarehouseResource)
         "dropped": plan.dropped,
         "distinct_texts": hashes.n_unique(),
     }
-    FittedState(text=plan, clustering=None).save(state_dir(run.project, run.dataset, run.version))
+    FittedState(text=plan, clustering=None).save(text_dir(run.project, run.dataset, run.version))
     with warehouse.get_connection() as con:
         corpus = pl.DataFrame({"entity_key": entity_keys, "text_hash": hashes, "clauses": clauses})
         write_corpus(con, run.dataset, run.version, corpus)
