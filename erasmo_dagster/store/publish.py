@@ -27,7 +27,7 @@ from erasmo_dagster.store.names import register_segments
 from erasmo_dagster.store.published_file import build_file, literals, needed
 from erasmo_dagster.store.upkeep import remove_superseded
 from erasmo_dagster.store.versions import Publication, publications, published_versions
-from erasmo_dagster.store.warehouse import now, one_row, open_warehouse
+from erasmo_dagster.store.warehouse import in_transaction, now, one_row, open_warehouse
 
 
 class Published(BaseModel):
@@ -225,23 +225,22 @@ def _swap(
         build_file(con, project, datasets, chosen, log, candidate)
         _sync(candidate)
         # The versions move first: were the machine to stop here, `mend` would build this same file again.
-        con.begin()
-        con.execute(
-            "INSERT OR REPLACE INTO published_versions (dataset, version, published_at, seen_version, retired_at)"
-            " VALUES (?, ?, ?, ?, ?)",
-            [
-                dataset,
-                move.version,
-                log["published_at"],
-                move.seen,
-                log["published_at"] if move.segments_version is None else None,
-            ],
-        )
-        con.execute(f"INSERT INTO publish_log BY NAME SELECT {literals(log)}", list(log.values()))
-        commit_history(con)
-        if move.segments_version is not None:
-            register_segments(con, dataset, move.version, move.segments_version)
-        con.commit()
+        with in_transaction(con):
+            con.execute(
+                "INSERT OR REPLACE INTO published_versions (dataset, version, published_at, seen_version, retired_at)"
+                " VALUES (?, ?, ?, ?, ?)",
+                [
+                    dataset,
+                    move.version,
+                    log["published_at"],
+                    move.seen,
+                    log["published_at"] if move.segments_version is None else None,
+                ],
+            )
+            con.execute(f"INSERT INTO publish_log BY NAME SELECT {literals(log)}", list(log.values()))
+            commit_history(con)
+            if move.segments_version is not None:
+                register_segments(con, dataset, move.version, move.segments_version)
         candidate.replace(project.published)
         _sync(project.published.parent)
     removed = remove_superseded(con, project, dataset)

@@ -63,8 +63,10 @@ CREATE TABLE segment_history (
     from_version INTEGER NOT NULL, valid_from TIMESTAMP NOT NULL, to_version INTEGER, valid_to TIMESTAMP
 );
 INSERT INTO segment_history
-    SELECT s.dataset, s.entity_key, s.segment_id, s.segment_name, s.version, p.published_at, NULL, NULL
-    FROM segments s JOIN published_versions p ON s.dataset = p.dataset AND s.version = p.version;
+    SELECT s.dataset, s.entity_key, s.segment_id, s.segment_name, p.version, p.published_at, NULL, NULL
+    FROM published_versions p
+    JOIN stage_outputs o ON o.dataset = p.dataset AND o.version = p.version AND o.stage = 'segments'
+    JOIN segments s ON s.dataset = p.dataset AND s.version = o.output_version;
 CREATE TABLE segment_transitions (
     publish_id INTEGER NOT NULL, dataset VARCHAR NOT NULL, from_version INTEGER, version INTEGER NOT NULL,
     from_segment_id INTEGER, to_segment_id INTEGER, rows BIGINT NOT NULL
@@ -85,12 +87,12 @@ def migrate(con: duckdb.DuckDBPyConnection, path: Path) -> None:
 
     Raises ErasmoError where it is none of ours, or one of a later release.
     """
-    tables = {name for (name,) in con.execute("SELECT table_name FROM duckdb_tables()").fetchall()}
-    if not tables:
-        found: int | None = 0
-    else:
-        row = con.execute("SELECT schema_version FROM meta").fetchone() if "meta" in tables else None
-        found = row[0] if row else None
+    found: int | None
+    try:
+        rows = con.execute("SELECT schema_version FROM meta").fetchall()
+        found = rows[0][0] if rows else None
+    except duckdb.CatalogException:
+        found = None if con.execute("SELECT 1 FROM duckdb_tables() LIMIT 1").fetchall() else 0
     if found == SCHEMA_VERSION:
         return
     if found is None or found > SCHEMA_VERSION:

@@ -12,7 +12,7 @@ import duckdb
 from erasmo_dagster.settings import Project
 from erasmo_dagster.store.artifacts import delete_version_files
 from erasmo_dagster.store.versions import publications, superseded_versions
-from erasmo_dagster.store.warehouse import delete_version, open_warehouse
+from erasmo_dagster.store.warehouse import delete_version, in_transaction, open_warehouse
 
 
 @dataclass
@@ -28,9 +28,8 @@ def remove_superseded(con: duckdb.DuckDBPyConnection, project: Project, dataset:
     """Delete the versions beyond ``keep_versions`` that nothing needs, rows and files; the numbers of those."""
     removed = superseded_versions(con, dataset, project.settings.keep_versions)
     for version in removed:
-        con.begin()
-        delete_version(con, dataset, version)
-        con.commit()
+        with in_transaction(con):
+            delete_version(con, dataset, version)
         delete_version_files(project, dataset, version)
     return removed
 
@@ -69,12 +68,11 @@ def collect(project: Project, *, present: Collection[str], busy: Collection[str]
 def _forget(con: duckdb.DuckDBPyConnection, project: Project, dataset: str) -> None:
     """Delete all that is known of a dataset but the log of its publishes."""
     versions = [v for (v,) in con.execute("SELECT version FROM versions WHERE dataset = ?", [dataset]).fetchall()]
-    con.begin()
-    for version in versions:
-        delete_version(con, dataset, version)
-    for table in ("published_versions", "segment_names", "segment_history", "segment_transitions"):
-        con.execute(f"DELETE FROM {table} WHERE dataset = ?", [dataset])
-    con.commit()
+    with in_transaction(con):
+        for version in versions:
+            delete_version(con, dataset, version)
+        for table in ("published_versions", "segment_names", "segment_history", "segment_transitions"):
+            con.execute(f"DELETE FROM {table} WHERE dataset = ?", [dataset])
     shutil.rmtree(project.artifacts / dataset, ignore_errors=True)
 
 

@@ -40,15 +40,22 @@ def open_warehouse(
             if not transaction:
                 yield con
                 return
-            con.begin()
-            try:
+            with in_transaction(con):
                 yield con
-            except BaseException:
-                con.rollback()
-                raise
-            con.commit()
         finally:
             con.close()
+
+
+@contextmanager
+def in_transaction(con: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """Commit at the end of the block, roll back on any error."""
+    con.begin()
+    try:
+        yield
+    except BaseException:
+        con.rollback()
+        raise
+    con.commit()
 
 
 @contextmanager

@@ -108,7 +108,6 @@ def test_stays_in_the_published_segments_begin_with_their_publish(path: Path) ->
         assert con.execute("FROM segment_transitions").fetchall() == []
 
 
-@pytest.mark.xfail(strict=True, reason="the migration joins segments by the published version, not by who holds them")
 def test_stays_are_made_of_segments_that_an_earlier_version_holds(path: Path) -> None:
     write_version_1(path, reuse=True)
     with open_warehouse(path) as con:

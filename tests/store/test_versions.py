@@ -108,22 +108,20 @@ def test_a_stage_that_is_dropped_is_gone_from_its_version_alone(con: duckdb.Duck
     assert v.stage_output(con, "a", 2, "adapter") is not None
 
 
-def test_vectors_of_an_encoder_are_the_newest_whole_set_and_a_versions_own_new_ones(
-    con: duckdb.DuckDBPyConnection,
-) -> None:
-    def put(version: int, stage: str, encoder: str, dataset: str = "a") -> None:
-        v.record_stage(con, dataset, version, stage, inputs_hash="h", details={"encoder": encoder})
+def test_vectors_of_an_encoder_are_told_by_dimension_and_version(con: duckdb.DuckDBPyConnection) -> None:
+    def put(version: int, stage: str, encoder: str, dataset: str = "a", width: int = 8) -> None:
+        v.record_stage(con, dataset, version, stage, inputs_hash="h", details={"encoder": encoder, "width": width})
 
     put(1, "embeddings", "e")
     put(2, "embeddings", "e")
     put(2, v.NEW_VECTORS, "e")
     put(3, v.NEW_VECTORS, "e")
-    put(4, "embeddings", "e")
+    put(4, "embeddings", "e", width=16)
     put(3, "embeddings", "other")
     put(3, "embeddings", "e", dataset="b")
-    assert [(o.stage, o.version) for o in v.encoded_by(con, "a", 3, "e")] == [("embeddings", 2), (v.NEW_VECTORS, 3)]
-    assert [(o.stage, o.version) for o in v.encoded_by(con, "a", 5, "e")] == [("embeddings", 4)]
-    assert v.encoded_by(con, "a", 5, "unknown") == []
+    assert v.encoded_by(con, "a", 3, "e") == {8: [1, 2, 3]}
+    assert v.encoded_by(con, "a", 5, "e") == {8: [1, 2, 3], 16: [4]}
+    assert v.encoded_by(con, "a", 5, "unknown") == {}
 
 
 def test_hashes_tell_settings_apart(con: duckdb.DuckDBPyConnection) -> None:

@@ -95,10 +95,15 @@ def test_vectors_are_read_by_text_once_each(path: Path) -> None:
     with wh.open_warehouse(path) as con:
         wh.write_embeddings(con, "a", 1, keys, np.array([[1, 2], [3, 4], [1, 2]], np.float32))
         wh.write_embeddings(con, "a", 2, keys, np.zeros((3, 2), np.float32))
-        assert [(text, list(vector)) for text, vector in wh.read_vectors(con, "a", 1, 2).rows()] == [
-            ("x", [3, 4]),
-            ("y", [1, 2]),
-        ]
+
+        def found(versions: list[int], *texts: str) -> list[tuple[str, list[float]]]:
+            wanted = pl.DataFrame({"text_hash": texts}, schema={"text_hash": pl.String})
+            return [(text, list(vector)) for text, vector in wh.read_vectors(con, "a", versions, 2, wanted).rows()]
+
+        assert found([1], "x", "y", "absent") == [("x", [3, 4]), ("y", [1, 2])]
+        assert found([2, 1], "x") == [("x", [3, 4])]  # from the first version that has it
+        assert found([2], "x", "x") == [("x", [0, 0])]
+        assert found([], "x") == found([1]) == []
 
 
 def test_figures_that_are_no_number_are_left_out(path: Path) -> None:
