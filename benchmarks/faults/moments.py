@@ -26,7 +26,6 @@ POINTS: dict[str, tuple[tuple[str, str | None], ...]] = {
     "embeddings": (("begin", None), ("write", None), ("before commit", None), ("after commit", None)),
     "segments": (
         ("folder", None),
-        ("between renames", None),
         ("write", None),
         ("before commit", None),
         ("after commit", None),

@@ -5,7 +5,12 @@ import psutil
 from dagster import DagsterRunStatus, RunsFilter
 
 PROCESS_TAG = "erasmo/process"
-_RUNNING = [DagsterRunStatus.STARTED, DagsterRunStatus.STARTING, DagsterRunStatus.CANCELING]
+_RUNNING = [
+    DagsterRunStatus.NOT_STARTED,
+    DagsterRunStatus.STARTED,
+    DagsterRunStatus.STARTING,
+    DagsterRunStatus.CANCELING,
+]
 
 
 def end_dead_runs(instance: dg.DagsterInstance) -> list[str]:

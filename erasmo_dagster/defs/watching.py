@@ -9,6 +9,7 @@ import time
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import dagster as dg
@@ -26,6 +27,8 @@ from erasmo_dagster.store.watch import look
 
 # Dagster gives a sensor a minute by default: what is left over is looked at next time.
 LOOK_SECONDS = 40.0
+# A run that was made and not launched by then never will be.
+_LAUNCH_SECONDS = 600.0
 PARTITION_TAG = "dagster/partition"
 GOING_ON = [
     DagsterRunStatus.QUEUED,
@@ -121,8 +124,6 @@ def _with(seen: Seen, *, registered: bool, running: bool) -> Seen:
 
 
 def _epoch(published: Publication) -> float:
-    from datetime import UTC
-
     return published.published_at.replace(tzinfo=UTC).timestamp()
 
 
@@ -149,8 +150,18 @@ def read_known(project: Project) -> dict[str, Known]:
 
 def datasets_in_progress(instance: dg.DagsterInstance) -> set[str]:
     """Datasets that a run is queued for or going on."""
-    runs = instance.get_runs(dg.RunsFilter(statuses=GOING_ON))
-    return {run.tags[PARTITION_TAG] for run in runs if PARTITION_TAG in run.tags}
+    names = set()
+    for record in instance.get_run_records(dg.RunsFilter(statuses=GOING_ON)):
+        run = record.dagster_run
+        if run.status is DagsterRunStatus.NOT_STARTED and _age(record.create_timestamp) > _LAUNCH_SECONDS:
+            continue  # whoever made it died before it was launched
+        if PARTITION_TAG in run.tags:
+            names.add(run.tags[PARTITION_TAG])
+    return names
+
+
+def _age(moment: datetime) -> float:
+    return (datetime.now(UTC) - (moment if moment.tzinfo else moment.replace(tzinfo=UTC))).total_seconds()
 
 
 def read_memory(cursor: str | None) -> dict[str, Memory]:

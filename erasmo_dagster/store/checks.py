@@ -8,6 +8,7 @@ from typing import Any
 
 import duckdb
 
+from erasmo_dagster.store.versions import stage_output
 from erasmo_dagster.store.warehouse import now
 
 # Every one of these must have passed before a version is published.
@@ -18,6 +19,10 @@ GATE = (
     "floors_hold",
     "no_worse_than_published",
 )
+
+
+# Checks of what a stage made, whichever version uses it.
+_OF_ITS_MAKER = {"eval_loss_is_finite": "adapter"}
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,16 @@ def read_checks(con: duckdb.DuckDBPyConnection, dataset: str, version: int) -> l
         CheckResult(name, passed, blocking, message, json.loads(figures))
         for name, passed, blocking, message, figures in rows
     ]
+
+
+def gate_results(con: duckdb.DuckDBPyConnection, dataset: str, version: int) -> dict[str, CheckResult]:
+    """The results of a version's checks by name; that of a training which an earlier version made is that version's."""
+    results = {result.name: result for result in read_checks(con, dataset, version)}
+    for name, stage in _OF_ITS_MAKER.items():
+        output = stage_output(con, dataset, version, stage)
+        if name not in results and output is not None and output.version != version:
+            results |= {r.name: r for r in read_checks(con, dataset, output.version) if r.name == name}
+    return results
 
 
 def failed_gate(con: duckdb.DuckDBPyConnection, dataset: str, version: int) -> list[CheckResult]:

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict
 
 from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.settings import DatasetSettings, Project, check_name
-from erasmo_dagster.store.checks import GATE, read_checks
+from erasmo_dagster.store.checks import GATE, gate_results
 from erasmo_dagster.store.history import commit_history, prepared_history, unchanged_history
 from erasmo_dagster.store.names import register_segments
 from erasmo_dagster.store.published_file import build_file, literals, needed
@@ -256,7 +256,7 @@ def _swap(
 
 
 def _check_gate(con: duckdb.DuckDBPyConnection, dataset: str, version: int) -> None:
-    results = {result.name: result for result in read_checks(con, dataset, version)}
+    results = gate_results(con, dataset, version)
     if failed := [result for result in results.values() if result.blocking and not result.passed]:
         raise ErasmoError(
             f"Got version {version} of {dataset!r}, which failed at the gate"
