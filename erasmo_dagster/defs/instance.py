@@ -64,6 +64,8 @@ def dagster_environment(project: Project) -> dict[str, str]:
         **os.environ,
         "DAGSTER_HOME": str(write_instance_config(project)),
         "DAGSTER_DISABLE_TELEMETRY": "yes",
+        # A large source takes longer to hash than the minute that Dagster gives a sensor.
+        "DAGSTER_SENSOR_GRPC_TIMEOUT_SECONDS": os.environ.get("DAGSTER_SENSOR_GRPC_TIMEOUT_SECONDS", "600"),
         "ERASMO_PROJECT": str(project.root),
         "ERASMO_HOME": str(project.home),
     }

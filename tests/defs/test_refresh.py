@@ -112,6 +112,7 @@ def test_history_and_transitions_say_who_was_where_when(
     assert set(figures) >= {"silhouette", "gower_silhouette", "ari"}
 
 
+@pytest.mark.slow
 def test_edits_add_up_over_refreshes_until_they_retrain(
     project: Project, write_dataset: DatasetWriter, run: Run
 ) -> None:
@@ -174,6 +175,7 @@ def test_segments_that_shift_in_size_retrain(project: Project, write_dataset: Da
     assert (plan["rows_new"], plan["rows_changed"]) == (0, 0)
 
 
+@pytest.mark.slow
 def test_new_rows_beyond_their_segments_retrain(project: Project, write_dataset: DatasetWriter, run: Run) -> None:
     policy = "refresh: {{changed_share: 1.0, psi: 100, beyond_rows: {}}}\n"
     write_dataset(extra=policy.format(9))
@@ -187,6 +189,7 @@ def test_new_rows_beyond_their_segments_retrain(project: Project, write_dataset:
     assert "of 9 new rows lie beyond their segment" in plan["reasons"]
 
 
+@pytest.mark.slow
 def test_the_policy_and_the_command_come_before_drift(project: Project, write_dataset: DatasetWriter, run: Run) -> None:
     write_dataset(extra="refresh: {retrain: never}\n")
     assert run()["refresh_plan"]["decision"] == "retrain"  # there is nothing to refresh
@@ -215,6 +218,7 @@ def test_changed_settings_retrain_with_what_they_leave_standing(
     assert published(project, "select count(distinct segment_id) from segments") == [(4,)]
 
 
+@pytest.mark.slow
 def test_ids_mean_the_same_and_are_never_used_again(project: Project, write_dataset: DatasetWriter, run: Run) -> None:
     file = write_dataset(extra="gate: {max_drop: 2}\n")  # two or six segments are worse than three, and shall pass
     run()
@@ -290,6 +294,7 @@ def warehouse_open(project: Project) -> Any:
     return open_warehouse(project.warehouse)
 
 
+@pytest.mark.slow
 def test_segments_that_are_worse_on_the_same_rows_are_blocked(
     project: Project, write_dataset: DatasetWriter, run: Run
 ) -> None:
@@ -329,6 +334,7 @@ def test_a_rollback_publishes_what_was_and_what_follows_builds_on_it(
     ) == [(1,)]
 
 
+@pytest.mark.slow
 def test_a_version_that_was_compared_with_another_is_not_published(
     project: Project, write_dataset: DatasetWriter, run: Run
 ) -> None:
@@ -344,6 +350,7 @@ def test_a_version_that_was_compared_with_another_is_not_published(
         publish(project, settings, "customers", 3, run_id="x", reason="late")
 
 
+@pytest.mark.slow
 def test_a_retired_dataset_is_hidden_and_comes_back_with_its_ids(
     project: Project, write_dataset: DatasetWriter, run: Run
 ) -> None:

@@ -21,6 +21,8 @@ from tests.conftest import DatasetWriter, customers
 from tests.defs.lineage import published, warehouse
 from tests.defs.test_refresh import small_change
 
+pytestmark = pytest.mark.slow  # several whole runs each
+
 
 @pytest.fixture
 def instance(project: Project) -> Iterator[dg.DagsterInstance]:
