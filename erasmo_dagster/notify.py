@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import subprocess
 from contextlib import suppress
@@ -13,7 +12,9 @@ from urllib.parse import urlsplit
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 from erasmo_dagster.errors import ErasmoError
-from erasmo_dagster.settings import NotifySettings
+from erasmo_dagster.settings import NotifySettings, expand
+
+_WHERE = "under `notify`"
 
 
 class Notice(BaseModel):
@@ -44,27 +45,12 @@ def notify(settings: NotifySettings, notice: Notice, *, timeout: float = 10.0) -
     return [fault for fault in faults if fault]
 
 
-def expand(text: str) -> str:
-    """``text`` with every ``${VARIABLE}`` replaced from the environment. Raises ErasmoError for one that is not set."""
-
-    def value(match: re.Match[str]) -> str:
-        if match[1] not in os.environ:
-            raise ErasmoError(
-                f"Got ${{{match[1]}}} under `notify`, which is not set",
-                expected="an environment variable",
-                fix=f"run `export {match[1]}=…` first",
-            )
-        return os.environ[match[1]]
-
-    return re.sub(r"\$\{(\w+)\}", value, text)
-
-
 def _post(webhook: str, headers: dict[str, str], notice: Notice, timeout: float) -> str:
     import requests
 
     try:
-        url = expand(webhook)
-        sent = {"Content-Type": "application/json", **{name: expand(value) for name, value in headers.items()}}
+        url = expand(webhook, _WHERE)
+        sent = {"Content-Type": "application/json", **{name: expand(value, _WHERE) for name, value in headers.items()}}
         if urlsplit(url).scheme not in ("http", "https"):
             return "Got notify.webhook that is neither http nor https"
         answer = requests.post(

@@ -19,8 +19,8 @@ import pytest
 from pydantic import ValidationError
 
 from erasmo_dagster.errors import ErasmoError
-from erasmo_dagster.notify import Notice, expand, notify
-from erasmo_dagster.settings import NotifySettings
+from erasmo_dagster.notify import Notice, notify
+from erasmo_dagster.settings import NotifySettings, expand
 
 SECRET = "hunter2-SECRET"
 NOTICE = Notice(
@@ -326,16 +326,16 @@ def test_a_receiver_that_fails_does_not_keep_the_other_from_its_notice(receiver:
 
 
 def test_expand_replaces_variables_and_nothing_else() -> None:
-    assert expand("a ${HOOK_TOKEN} b${HOOK_TOKEN}") == f"a {SECRET} b{SECRET}"
+    assert expand("a ${HOOK_TOKEN} b${HOOK_TOKEN}", "here") == f"a {SECRET} b{SECRET}"
     for text in ("$HOOK_TOKEN", "${}", "${a b}", "{HOOK_TOKEN}", "$(id)", "~"):
-        assert expand(text) == text
+        assert expand(text, "here") == text
     with pytest.raises(ErasmoError, match="HOOK_ABSENT"):
-        expand("${HOOK_TOKEN} ${HOOK_ABSENT}")
+        expand("${HOOK_TOKEN} ${HOOK_ABSENT}", "here")
 
 
 def test_an_expanded_value_is_not_expanded_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOOK_OUTER", "${HOOK_TOKEN}")
-    assert expand("${HOOK_OUTER}") == "${HOOK_TOKEN}"
+    assert expand("${HOOK_OUTER}", "here") == "${HOOK_TOKEN}"
 
 
 def test_a_notice_cannot_change_and_knows_its_time_zone() -> None:

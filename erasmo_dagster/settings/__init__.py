@@ -15,6 +15,7 @@ from erasmo_dagster.settings.dataset import (
     TableSettings,
     TextSettings,
 )
+from erasmo_dagster.settings.environment import expand
 from erasmo_dagster.settings.project import (
     NAME_PATTERN,
     DatasetScan,
@@ -57,6 +58,7 @@ __all__ = [
     "check_name",
     "dataset_files",
     "dataset_schema",
+    "expand",
     "find_project",
     "load_dataset",
     "open_project",

@@ -6,14 +6,13 @@ import difflib
 import glob
 import gzip
 import os
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, cast
 
 from erasmo_dagster.errors import ErasmoError
-from erasmo_dagster.settings import Format, Project, TableSettings
+from erasmo_dagster.settings import Format, Project, TableSettings, expand
 
 _ENDINGS: dict[str, Format] = {
     ".csv": "csv",
@@ -114,16 +113,7 @@ def _files(table: TableSettings, project: Project) -> tuple[Path, ...]:
 
 
 def _expanded(path: str) -> str:
-    def value(match: re.Match[str]) -> str:
-        if match[1] not in os.environ:
-            raise ErasmoError(
-                f"Got ${{{match[1]}}} in the path {path}, which is not set",
-                expected="an environment variable",
-                fix=f"run `export {match[1]}=…` first",
-            )
-        return os.environ[match[1]]
-
-    path = re.sub(r"\$\{(\w+)\}", value, path)
+    path = expand(path, f"in the path {path}")
     return os.path.expanduser(path)  # noqa: PTH111 - Path.expanduser raises where there is no home, and eats `./~`
 
 

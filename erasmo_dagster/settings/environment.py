@@ -1,0 +1,26 @@
+"""Secrets and places that settings take from the environment."""
+
+from __future__ import annotations
+
+import os
+import re
+
+from erasmo_dagster.errors import ErasmoError
+
+
+def expand(text: str, where: str) -> str:
+    """``text`` with every ``${VARIABLE}`` replaced from the environment; values are not expanded again.
+
+    Raises ErasmoError for one that is not set, naming the variable and ``where`` it stands, never a value.
+    """
+
+    def value(match: re.Match[str]) -> str:
+        if match[1] not in os.environ:
+            raise ErasmoError(
+                f"Got ${{{match[1]}}} {where}, which is not set",
+                expected="an environment variable",
+                fix=f"run `export {match[1]}=…` first",
+            )
+        return os.environ[match[1]]
+
+    return re.sub(r"\$\{(\w+)\}", value, text)
