@@ -13,10 +13,11 @@ from erasmo_dagster.store.checks import (
     CheckResult,
     blocked_versions,
     failed_gate,
+    gate_results,
     read_checks,
     write_check,
 )
-from erasmo_dagster.store.versions import begin_version
+from erasmo_dagster.store.versions import StageOutput, begin_version, link_stage, record_stage
 from erasmo_dagster.store.warehouse import delete_version, open_warehouse
 
 
@@ -63,6 +64,27 @@ def test_only_a_blocking_check_that_failed_fails_the_gate(con: duckdb.DuckDBPyCo
     write_check(con, "a", 1, result("d"))
     assert failed_gate(con, "a", 1) == [result("d"), result("e")]
     assert failed_gate(con, "a", 2) == []
+
+
+def test_the_check_of_a_training_that_an_earlier_version_made_is_that_versions(
+    con: duckdb.DuckDBPyConnection,
+) -> None:
+    loss = "eval_loss_is_finite"
+    for version in (1, 2):
+        record_stage(con, "a", version, "adapter", inputs_hash="h", details={})
+        write_check(con, "a", version, result(loss, passed=True, version=version))
+        write_check(con, "a", version, result())
+    for version in (3, 4):
+        link_stage(con, "a", version, StageOutput("adapter", 1, "h", {}))
+    write_check(con, "a", 3, result("b", passed=True))
+    assert gate_results(con, "a", 3) == {
+        "b": result("b", passed=True),
+        loss: result(loss, passed=True, version=1),
+    }
+    write_check(con, "a", 4, result(loss, version=4))
+    assert gate_results(con, "a", 4) == {loss: result(loss, version=4)}
+    assert gate_results(con, "a", 2)[loss] == result(loss, passed=True, version=2)
+    assert gate_results(con, "b", 3) == {}
 
 
 def test_the_results_of_a_version_go_with_it(con: duckdb.DuckDBPyConnection) -> None:

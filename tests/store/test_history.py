@@ -1,4 +1,4 @@
-"""Who was in which segment when, against a plain model: what SQL does with joins is done here key by key."""
+"""Who was where, when: the tables against a plain model of stays, over random publishes, rollbacks and retirements."""
 
 from __future__ import annotations
 
@@ -18,7 +18,113 @@ from erasmo_dagster.store.publish import retire, rollback
 from erasmo_dagster.store.warehouse import open_warehouse, write_segments
 from tests.store.test_publish import prepare, read, release
 
-Segments = dict[str, tuple[int, str]]
+Rows = dict[str, tuple[int, str]]
+
+
+class Stays:
+    """Every stay as [key, segment, from_version, to_version], and what every publish moved."""
+
+    def __init__(self) -> None:
+        self.stays: list[list[Any]] = []
+        self.moves: list[tuple[Any, ...]] = []
+        self.now: Rows = {}
+        self.version: int | None = None
+
+    def publish(self, version: int, rows: Rows, *, hidden: bool = False) -> None:
+        later = {} if hidden else rows
+        for stay in self.stays:
+            if stay[3] is None and later.get(stay[0]) != self.now[stay[0]]:
+                stay[3] = version
+        for key, segment in later.items():
+            if self.now.get(key) != segment:
+                self.stays.append([key, segment[0], version, None])
+        number = 1 + max((move[0] for move in self.moves), default=0)
+        pairs = Counter((self.now.get(key, (None,))[0], later.get(key, (None,))[0]) for key in {*self.now, *later})
+        self.moves += [(number, self.version, version, *pair, count) for pair, count in pairs.items()]
+        self.now, self.version = later, None if hidden else version
+
+
+def random_rows(rng: random.Random) -> Rows:
+    keys = rng.sample(range(12), rng.randint(1, 12))
+    return {str(key): (segment, f"segment {segment}") for key in keys for segment in [rng.randrange(3)]}
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_history_and_transitions_follow_every_move(project: Project, seed: int) -> None:
+    rng = random.Random(seed)
+    model = Stays()
+    published: dict[int, Rows] = {}
+    for _ in range(10):
+        move = rng.choice(["publish", "publish", "publish", "rollback", "retire"])
+        if move == "rollback" and len(published) > 1:
+            with open_warehouse(project.warehouse) as con:
+                kept = {v for (v,) in con.execute("select version from versions").fetchall()}
+            version = rng.choice(sorted(kept & set(published)))
+            rollback(project, {}, "a", version, reason="back")
+            model.publish(version, published[version])
+        elif move == "retire" and model.version is not None:
+            hidden = model.version
+            assert retire(project, {}, "a", reason="gone")
+            model.publish(hidden, {}, hidden=True)
+        else:
+            rows = random_rows(rng)
+            version = prepare(project, "a", 0, segments=rows)
+            release(project, "a", version)
+            published[version] = rows
+            model.publish(version, rows)
+        stays = read(
+            project, "select entity_key, segment_id, from_version, to_version from segment_history order by all"
+        )
+        assert sorted(map(str, stays)) == sorted(str(tuple(stay)) for stay in model.stays)
+        moves = read(
+            project,
+            "select publish_id, from_version, version, from_segment_id, to_segment_id, rows from segment_transitions",
+        )
+        assert sorted(map(str, moves)) == sorted(map(str, model.moves))
+        # The open stays are what is published.
+        open_stays = "select entity_key, segment_id from segment_history where valid_to is null order by all"
+        assert read(project, open_stays) == read(project, "select entity_key, segment_id from segments order by all")
+
+
+def test_a_stay_begins_and_ends_with_a_publish(project: Project) -> None:
+    for rows in ({"1": (0, "segment 0")}, {"2": (0, "segment 0")}):
+        release(project, "a", prepare(project, "a", 0, segments=rows))
+    log = dict(read(project, "select version, published_at from publish_log"))
+    assert read(project, "select entity_key, valid_from, valid_to from segment_history order by 1") == [
+        ("1", log[1], log[2]),
+        ("2", log[2], None),
+    ]
+
+
+def test_a_segment_that_is_named_anew_begins_new_stays(project: Project) -> None:
+    for name in ("segment 0", "families"):
+        release(project, "a", prepare(project, "a", 0, segments={"1": (0, name)}))
+    assert read(project, "select segment_name, from_version, to_version from segment_history order by 2") == [
+        ("segment 0", 1, 2),
+        ("families", 2, None),
+    ]
+
+
+def test_other_datasets_keep_their_history(project: Project) -> None:
+    release(project, "a", prepare(project, "a", 3))
+    before = read(project, "select * from segment_history where dataset = 'a' order by all")
+    for rows in (4, 2):
+        release(project, "b", prepare(project, "b", rows))
+    retire(project, {}, "b", reason="gone")
+    assert read(project, "select * from segment_history where dataset = 'a' order by all") == before
+
+
+def test_a_stay_outlives_the_versions_that_it_was_in(project: Project) -> None:
+    project = project.model_copy(update={"settings": ProjectSettings(keep_versions=1)})
+    for segment in (0, 1, 2, 2):
+        removed = release(project, "a", prepare(project, "a", 0, segments={"k": (segment, f"segment {segment}")}))
+    assert removed.removed_versions == (3,)
+    stays = read(project, "select segment_id, from_version, to_version from segment_history order by valid_from")
+    assert stays == [(0, 1, 2), (1, 2, 3), (2, 3, None)]
+
+
+# --- the module by itself: several datasets, names and moments, what is only prepared --------------
+
 START = datetime(2026, 1, 1)
 STAYS = "select dataset, entity_key, segment_id, segment_name, from_version, valid_from, to_version, valid_to from {}"
 MOVES = "select publish_id, dataset, from_version, version, from_segment_id, to_segment_id, rows from {}"
@@ -33,7 +139,7 @@ class Model:
         self.moves: list[tuple[Any, ...]] = []
         self.published: dict[str, int] = {}
 
-    def move(self, publish_id: int, dataset: str, version: int, rows: Segments | None, moment: datetime) -> None:
+    def move(self, publish_id: int, dataset: str, version: int, rows: Rows | None, moment: datetime) -> None:
         """``rows`` are what is published from ``moment`` on, None where the dataset is hidden."""
         stays, after = self.open.setdefault(dataset, {}), rows or {}
         counts = Counter(
@@ -59,14 +165,11 @@ def ordered(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
     return sorted(rows, key=repr)
 
 
-def draw(rng: random.Random) -> Segments:
+def draw(rng: random.Random) -> Rows:
     """Some of few entities, in some of few segments; now and then a segment has another name."""
     keys = rng.sample("abcdefghij", rng.randint(1, 8))
     names = {i: f"segment {i}" if rng.random() < 0.8 else f"renamed {rng.randint(0, 1)}" for i in range(-1, 3)}
     return {key: (i, names[i]) for key in keys for i in [rng.randint(-1, 2)]}
-
-
-# --- the module by itself ------------------------------------------------------------------------
 
 
 class History:
@@ -75,7 +178,7 @@ class History:
     def __init__(self, con: duckdb.DuckDBPyConnection) -> None:
         self.con, self.model, self.publishes = con, Model(), 0
 
-    def write(self, dataset: str, version: int, rows: Segments) -> None:
+    def write(self, dataset: str, version: int, rows: Rows) -> None:
         frame = pl.DataFrame(
             {
                 "entity_key": list(rows),
@@ -88,7 +191,7 @@ class History:
         )
         write_segments(self.con, dataset, version, frame)
 
-    def publish(self, dataset: str, version: int, rows: Segments | None, *, commit: bool = True) -> None:
+    def publish(self, dataset: str, version: int, rows: Rows | None, *, commit: bool = True) -> None:
         """Publish rows that are written as ``version``, or hide the dataset; without ``commit`` only prepare it."""
         moment = START + timedelta(hours=self.publishes)
         publish_id = self.publishes + 1
@@ -144,13 +247,6 @@ def test_a_stay_lasts_through_versions_until_the_segment_is_another(history: His
     assert stays_of(history, "b") == [(1, "segment 1", 1, None)]
 
 
-def test_a_segment_that_is_renamed_begins_another_stay(history: History) -> None:
-    for version, name in enumerate(["old", "new"], start=1):
-        history.write("d", version, {"a": (0, name)})
-        history.publish("d", version, {"a": (0, name)})
-    assert stays_of(history, "a") == [(0, "old", 1, 2), (0, "new", 2, None)]
-
-
 def test_what_was_hidden_and_comes_back_stays_anew(history: History) -> None:
     rows = {"a": (0, "segment 0")}
     history.write("d", 1, rows)
@@ -175,7 +271,7 @@ def test_without_a_publish_the_history_is_shown_as_it_is(history: History) -> No
 @pytest.mark.parametrize("seed", range(6))
 def test_any_publishes_rollbacks_and_retirements_give_the_stays_of_the_model(history: History, seed: int) -> None:
     rng = random.Random(seed)
-    written: dict[str, list[Segments]] = {"d": [], "other": []}
+    written: dict[str, list[Rows]] = {"d": [], "other": []}
     for _ in range(40):
         dataset = rng.choice(["d", "d", "other"])
         versions = written[dataset]
@@ -193,59 +289,3 @@ def test_any_publishes_rollbacks_and_retirements_give_the_stays_of_the_model(his
             history.publish(dataset, len(versions), versions[-1])
         history.check()
     assert len(history.model.ended) > 40
-
-
-# --- through publish -----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("seed", [0, 1])
-def test_the_published_file_has_the_history_of_every_publish(project: Project, seed: int) -> None:
-    project = project.model_copy(update={"settings": ProjectSettings(keep_versions=50)})
-    rng = random.Random(seed)
-    model = Model()
-    versions: dict[str, list[Segments]] = {"d": [], "other": []}
-    done: dict[str, set[int]] = {"d": set(), "other": set()}
-    kinds: Counter[str] = Counter()
-    for _ in range(18):
-        dataset = rng.choice(["d", "d", "other"])
-        held, chance = versions[dataset], rng.random()
-        if chance < 0.2 and dataset in model.published:
-            version, rows, kind = model.published[dataset], None, "retire"
-            assert retire(project, {}, dataset, reason="gone")
-        elif chance < 0.5 and done[dataset]:
-            version, kind = rng.choice(sorted(done[dataset])), "rollback"
-            rows = held[version - 1]
-            rollback(project, {}, dataset, version, reason="back")
-        elif chance < 0.6 and dataset in model.published:
-            release(project, dataset, model.published[dataset])  # once more, which is no publish
-            kinds["again"] += 1
-            continue
-        else:
-            held.append(draw(rng))
-            version, rows, kind = prepare(project, dataset, 0, segments=held[-1]), held[-1], "publish"
-            if rng.random() < 0.15:
-                continue  # never published
-            release(project, dataset, version)
-            done[dataset].add(version)
-        kinds[kind] += 1
-        ((publish_id, moment),) = read(
-            project, "select publish_id, published_at from publish_log order by publish_id desc limit 1"
-        )
-        model.move(publish_id, dataset, version, rows, moment)
-        assert ordered(read(project, STAYS.format("segment_history"))) == model.stays()
-        assert ordered(read(project, MOVES.format("segment_transitions"))) == ordered(model.moves)
-        with open_warehouse(project.warehouse) as con:
-            assert ordered(con.execute(STAYS.format("segment_history")).fetchall()) == model.stays()
-        now = read(project, "select dataset, entity_key, segment_id, segment_name from segments")
-        lasting = "select dataset, entity_key, segment_id, segment_name from segment_history where valid_to is null"
-        assert ordered(now) == ordered(read(project, lasting))
-    assert min(kinds[kind] for kind in ("publish", "rollback", "retire")) > 0
-
-
-def test_a_stay_outlives_the_versions_that_it_was_in(project: Project) -> None:
-    project = project.model_copy(update={"settings": ProjectSettings(keep_versions=1)})
-    for segment in (0, 1, 2, 2):
-        removed = release(project, "a", prepare(project, "a", 0, segments={"k": (segment, f"segment {segment}")}))
-    assert removed.removed_versions == (3,)
-    stays = read(project, "select segment_id, from_version, to_version from segment_history order by valid_from")
-    assert stays == [(0, 1, 2), (1, 2, 3), (2, 3, None)]

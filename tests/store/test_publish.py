@@ -22,6 +22,7 @@ from erasmo_dagster.store import publish as publishing
 from erasmo_dagster.store import published_file
 from erasmo_dagster.store.artifacts import snapshot_path
 from erasmo_dagster.store.checks import GATE, CheckResult, write_check
+from erasmo_dagster.store.history import commit_history
 from erasmo_dagster.store.names import next_segment_id, segment_names
 from erasmo_dagster.store.publish import Published, publish, retire, rollback
 from erasmo_dagster.store.sources import ENTITY_KEY
@@ -102,7 +103,8 @@ def release(project: Project, dataset: str, version: int) -> Published:
 
 def read(project: Project, query: str) -> list[Any]:
     with duckdb.connect(project.published, read_only=True) as con:
-        return con.execute(query).fetchall()
+        rows: list[Any] = con.execute(query).fetchall()
+        return rows
 
 
 def test_each_dataset_is_at_its_published_version(project: Project) -> None:
@@ -401,7 +403,7 @@ def break_sync(patch: pytest.MonkeyPatch) -> None:
 
 
 def break_history(patch: pytest.MonkeyPatch) -> None:
-    commit = publishing.commit_history
+    commit = commit_history
 
     def fail(con: duckdb.DuckDBPyConnection) -> None:
         commit(con)

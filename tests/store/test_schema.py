@@ -69,7 +69,8 @@ def contents(path: Path) -> dict[str, list[Any]]:
 
 
 def stays(con: duckdb.DuckDBPyConnection) -> list[Any]:
-    return con.execute("FROM segment_history ORDER BY ALL").fetchall()
+    rows: list[Any] = con.execute("FROM segment_history ORDER BY ALL").fetchall()
+    return rows
 
 
 def test_an_older_warehouse_gets_the_tables_of_a_new_one(path: Path, tmp_path: Path) -> None:
