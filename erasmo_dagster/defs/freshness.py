@@ -25,13 +25,13 @@ def is_fresh(context: dg.AssetCheckExecutionContext, warehouse: WarehouseResourc
     now = time.time()
     known = read_known(project).get(name, Known())
     seen = look_at(project, scan_datasets(project), name, known, Memory(), now=now)
-    passed, message = judge(seen, now)
+    passed, message = judge(seen, now, seen.published_at)
     return dg.AssetCheckResult(passed=passed, severity=dg.AssetCheckSeverity.WARN, description=message)
 
 
-def evaluation(seen: Seen, now: float) -> dg.AssetCheckEvaluation:
-    """The check's result as the sensor reports it, without a run."""
-    passed, message = judge(seen, now)
+def evaluation(seen: Seen, now: float, matched_at: float | None) -> dg.AssetCheckEvaluation:
+    """The check's result as the sensor reports it, without a run; it knows when the source was last as published."""
+    passed, message = judge(seen, now, max(matched_at or 0.0, seen.published_at or 0.0))
     return dg.AssetCheckEvaluation(
         asset_key=dg.AssetKey(ASSET),
         check_name=NAME,
@@ -43,9 +43,9 @@ def evaluation(seen: Seen, now: float) -> dg.AssetCheckEvaluation:
     )
 
 
-def judge(seen: Seen, now: float) -> tuple[bool, str]:
-    """Whether a dataset is fresh at ``now`` (epoch seconds), and why."""
-    if seen.published_at is None:
+def judge(seen: Seen, now: float, since: float | None) -> tuple[bool, str]:
+    """Whether a dataset is fresh at ``now``, and why; ``since`` is when it last was, as far as is known (seconds)."""
+    if seen.published_at is None or since is None:
         return False, "nothing is published"
     moment = datetime.fromtimestamp(seen.published_at, UTC).isoformat(timespec="seconds")
     if seen.fault is None and not seen.changed:
@@ -53,5 +53,6 @@ def judge(seen: Seen, now: float) -> tuple[bool, str]:
     why = seen.fault or "the source has changed since"
     if seen.settings is None or seen.settings.max_age is None:
         return seen.fault is None, f"published {moment}; {why} (no refresh.max_age is set)"
-    age, most = now - seen.published_at, seen.settings.max_age.total_seconds()
-    return age <= most, f"published {moment}, {age / 3600:.1f} h ago (refresh.max_age {most / 3600:g} h); {why}"
+    age, most = now - since, seen.settings.max_age.total_seconds()
+    limits = f"known to be fresh {age / 3600:.1f} h ago (refresh.max_age {most / 3600:g} h)"
+    return age <= most, f"published {moment}, {limits}; {why}"

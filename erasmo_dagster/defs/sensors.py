@@ -74,7 +74,9 @@ def tick(context: dg.SensorEvaluationContext, project: Project) -> dg.SensorResu
         run_requests=requests,
         skip_reason=None if requests else dg.SkipReason(notes or "no datasets yet: add a YAML to datasets/"),
         dynamic_partitions_requests=[dataset_partitions.build_add_request(plan.register)] if plan.register else None,
-        asset_events=[evaluation(one, now) for one in seen if one.name in plan.check_freshness],
+        asset_events=[
+            evaluation(one, now, plan.memory[one.name].matched_at) for one in seen if one.name in plan.check_freshness
+        ],
         cursor=write_memory(plan.memory),
     )
 

@@ -14,10 +14,11 @@ from erasmo_dagster.store.watch import Sighting
 class Memory(BaseModel):
     """What is remembered of a dataset from one look to the next; times are epoch seconds.
 
-    ``tried`` names the state of source and YAML for which ``attempts`` runs were started, ``next_try`` when the next
-    one may start (None until the last one is seen to have ended). ``starts`` counts all runs ever started, so that a
-    source which changes from A to B and back to A is two changes. ``matched_at`` is when the source was last as
-    published, ``absent_since`` when the YAML was first missing, ``stale`` whether the last freshness check found so.
+    ``tried`` names the state of source and YAML for which ``attempts`` runs were started, ``started_at`` when the last
+    of them was, ``next_try`` when the next may be (None until that one is seen to have ended), ``refused`` the state
+    that was last stopped at the gate. ``starts`` counts all runs ever started, so that a source which changes from A to
+    B and back to A is two changes. ``matched_at`` is when the source was last as published, ``absent_since`` when the
+    YAML was first missing, ``stale`` whether the last freshness check found so.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -27,6 +28,8 @@ class Memory(BaseModel):
     tried: str | None = None
     attempts: int = 0
     next_try: float | None = None
+    started_at: float | None = None
+    refused: str | None = None
     matched_at: float | None = None
     absent_since: float | None = None
     stale: bool = False
@@ -130,7 +133,7 @@ def _present(dataset: Seen, before: Memory, plan: WatchPlan, now: float) -> Memo
     policy = dataset.settings
     update: dict[str, object] = {"sighting": dataset.sighting}
     if not dataset.changed and not dataset.retired:
-        update |= {"matched_at": now, "tried": None, "attempts": 0, "next_try": None}
+        update |= {"matched_at": now, "tried": None, "attempts": 0, "next_try": None, "started_at": None}
         plan.notes[dataset.name] = "as published"
         after = before.model_copy(update=update)
     else:
@@ -141,7 +144,9 @@ def _present(dataset: Seen, before: Memory, plan: WatchPlan, now: float) -> Memo
 def _freshness(dataset: Seen, policy: RefreshSettings, memory: Memory, plan: WatchPlan, now: float) -> Memory:
     """Have the freshness check say so when a dataset becomes stale, and when it no longer is."""
     if policy.max_age is None or dataset.published_at is None:
-        return memory
+        if memory.stale:
+            plan.check_freshness.append(dataset.name)
+        return memory.model_copy(update={"stale": False})
     known = max(memory.matched_at or 0.0, dataset.published_at)
     stale = dataset.changed and now - known > policy.max_age.total_seconds()
     if stale != memory.stale:
@@ -157,10 +162,13 @@ def _changed(dataset: Seen, policy: RefreshSettings, memory: Memory, plan: Watch
     if dataset.running:
         notes[name] = "changed; a run is in progress"
         return memory
-    known = memory.tried == dataset.state
-    if dataset.blocked and (known or memory.tried is None):
+    # What was published since the run began was another state of the source, and this one is a new change.
+    served = memory.started_at is not None and (dataset.published_at or 0.0) > memory.started_at
+    known = memory.tried == dataset.state and memory.attempts > 0 and not served
+    first_seen = memory.tried is None and memory.refused is None
+    if dataset.blocked and (known or first_seen or memory.refused == dataset.state):
         notes[name] = "a version made from this source was blocked at the gate; waiting for a change of source or YAML"
-        return memory.model_copy(update={"tried": dataset.state, "attempts": max(memory.attempts, 1)})
+        return memory.model_copy(update={"refused": dataset.state})
     if not known:
         what = "nothing is published yet" if dataset.published_at is None else "source changed"
         if dataset.retired:
@@ -189,7 +197,15 @@ def _start(
     # The time as well: a cursor that was reset counts from 1 again, and Dagster drops a key that it has seen.
     key = f"{dataset.name}:{dataset.state}:{starts}:{int(now)}"
     plan.starts.append(Start(dataset.name, key, reason, attempt, last=attempt > policy.retries))
-    return memory.model_copy(update={"starts": starts, "tried": dataset.state, "attempts": attempt, "next_try": None})
+    return memory.model_copy(
+        update={
+            "starts": starts,
+            "started_at": now,
+            "tried": dataset.state,
+            "attempts": attempt,
+            "next_try": None,
+        }
+    )
 
 
 def _span(seconds: float) -> str:

@@ -95,7 +95,7 @@ def test_a_change_starts_one_run() -> None:
     looks = Looks(changed=True, state="A", sighting=sighting())
     start = looks()
     assert start == Start("a", "a:A:1:1030", "source changed", attempt=1, last=False)
-    assert looks.memory == {"a": Memory(sighting=sighting(), starts=1, tried="A", attempts=1)}
+    assert looks.memory == {"a": Memory(sighting=sighting(), starts=1, tried="A", attempts=1, started_at=looks.now)}
     looks.succeed()
     assert [looks() for _ in range(3)] == [None] * 3
 
@@ -699,3 +699,55 @@ def test_where_every_run_fails_a_state_that_stands_is_tried_as_often_as_the_sett
         expected = [(n, n == retries + 1) for n in range(1, retries + 2)]
         assert attempts == ([] if content == before else expected)
         before = content
+
+
+def test_a_blocked_source_is_tried_again_under_another_yaml_even_after_a_match_between() -> None:
+    policy = RefreshSettings()
+
+    def seen(**facts: Any) -> Seen:
+        return Seen("a", True, policy, published_at=1.0, **facts)
+
+    def look(one: Seen, memory: dict[str, Memory], now: float) -> WatchPlan:
+        return plan_watch([one], memory, now=now, retire_after=1e9, datasets_readable=True)
+
+    plan = look(seen(changed=True, state="B:y1"), {}, 10.0)
+    assert len(plan.starts) == 1
+    plan = look(seen(changed=True, state="B:y1", blocked=True), plan.memory, 20.0)
+    assert plan.starts == []
+    plan = look(seen(changed=False, state="A:y1"), plan.memory, 30.0)
+    plan = look(seen(changed=True, state="B:y2", blocked=True), plan.memory, 40.0)
+    assert [start.attempt for start in plan.starts] == [1]
+
+
+def test_a_run_that_published_another_state_did_not_fail() -> None:
+    policy = RefreshSettings(retries=0)
+    before = plan_watch(
+        [Seen("a", True, policy, published_at=1.0, changed=True, state="B")],
+        {},
+        now=10.0,
+        retire_after=1e9,
+        datasets_readable=True,
+    )
+    assert len(before.starts) == 1
+    # It read C, which was published at 15; now the source is B again.
+    after = plan_watch(
+        [Seen("a", True, policy, published_at=15.0, changed=True, state="B")],
+        before.memory,
+        now=20.0,
+        retire_after=1e9,
+        datasets_readable=True,
+    )
+    assert [start.attempt for start in after.starts] == [1]
+    assert after.starts[0].run_key != before.starts[0].run_key
+
+
+def test_without_a_max_age_nothing_stays_stale() -> None:
+    plan = plan_watch(
+        [Seen("a", True, RefreshSettings(), published_at=1.0, changed=True, state="B", running=True)],
+        {"a": Memory(stale=True)},
+        now=20.0,
+        retire_after=1e9,
+        datasets_readable=True,
+    )
+    assert plan.check_freshness == ["a"]
+    assert not plan.memory["a"].stale
