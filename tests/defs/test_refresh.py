@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import duckdb
 import polars as pl
 import pytest
 
+from erasmo_dagster.defs.instance import open_instance
+from erasmo_dagster.defs.watching import look_around
 from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.settings import Project, load_dataset, readable_datasets
 from erasmo_dagster.store.publish import publish, retire, rollback
@@ -370,3 +373,31 @@ def test_a_retired_dataset_is_hidden_and_comes_back_with_its_ids(
     assert "refresh" in run()["refresh_plan"]["decision"]
     after = published(project, "select entity_key, segment_id from segments where dataset = 'customers' order by all")
     assert after == before
+
+
+@pytest.mark.slow
+def test_another_release_of_duckdb_is_no_change(project: Project, write_dataset: DatasetWriter, run: Run) -> None:
+    write_dataset()
+    run()
+    with warehouse_open(project) as con:
+        ((details,),) = con.execute("SELECT details FROM stage_outputs WHERE stage = 'source_table'").fetchall()
+        older = json.loads(details)
+        older["fingerprint"] |= {"duckdb": "1.0.0", "hash": "1"}
+        con.execute(
+            "UPDATE stage_outputs SET details = ?, inputs_hash = 'h' WHERE stage = 'source_table'", [json.dumps(older)]
+        )
+    with open_instance(project) as instance:
+        ((seen,), _) = look_around(project, instance, {})
+    assert not seen.changed
+    metadata = run()
+    assert metadata["source_table"]["made_by"] == "version 1, reused"
+    assert "the source is as it was" in metadata["refresh_plan"]["reasons"]
+    # From now on it is known by today's hash.
+    stored = json.loads(
+        warehouse(project, "select details from stage_outputs where version = 2 and stage = 'source_table'")[0][0]
+    )
+    assert stored["fingerprint"]["duckdb"] == duckdb.__version__
+    write_dataset(frame=customers(61))
+    with open_instance(project) as instance:
+        ((seen,), _) = look_around(project, instance, {})
+    assert seen.changed
