@@ -4,7 +4,7 @@ A check writes its result down with the version; publishing refuses a version wh
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,7 @@ from erasmo_dagster.settings import DatasetSettings, Project, load_dataset
 from erasmo_dagster.store.artifacts import snapshot_path, text_dir
 from erasmo_dagster.store.checks import GATE, CheckResult, write_check
 from erasmo_dagster.store.versions import (
+    STAGES,
     StageOutput,
     newest_version_with,
     publications,
@@ -41,9 +42,12 @@ class Candidate:
     settings: DatasetSettings
     project: Project
     warehouse: WarehouseResource
+    outputs: Mapping[str, StageOutput]
 
     def output(self, stage: str) -> StageOutput:
         """The output of a stage that the version uses."""
+        if stage in self.outputs:
+            return self.outputs[stage]
         with self.warehouse.get_connection() as con:
             return upstream(con, self.dataset, self.version, stage)
 
@@ -195,8 +199,10 @@ def _candidate(context: dg.AssetCheckExecutionContext, warehouse: WarehouseResou
         version = version_of_run(con, dataset, root_run(context))
         if version is None or stage_output(con, dataset, version, stage) is None:
             version = newest_version_with(con, dataset, stage)
-    assert version is not None, "a check runs after its asset"
-    return Candidate(dataset, version, load_dataset(project, dataset), project, warehouse)
+        assert version is not None, "a check runs after its asset"
+        found = {name: stage_output(con, dataset, version, name) for name in STAGES}
+    outputs = {name: output for name, output in found.items() if output is not None}
+    return Candidate(dataset, version, load_dataset(project, dataset), project, warehouse, outputs)
 
 
 GATE_CHECKS = [

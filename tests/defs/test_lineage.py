@@ -147,6 +147,7 @@ def test_a_new_row_in_the_source_is_segmented_at_the_next_run(
     assert published(project, "select count(*) from customers_segmented") == [(41,)]
 
 
+@pytest.mark.slow
 def test_old_versions_go_and_their_files_with_them(project: Project, write_dataset: DatasetWriter) -> None:
     (project.root / "erasmo.yaml").write_text("keep_versions: 2\n")
     for number in range(4):

@@ -80,6 +80,7 @@ def test_a_small_change_refreshes_and_unchanged_rows_stay_to_the_last_bit(
     assert "refreshed with the training of version 1" in reason
 
 
+@pytest.mark.slow
 def test_history_and_transitions_say_who_was_where_when(
     project: Project, write_dataset: DatasetWriter, run: Run
 ) -> None:
@@ -134,6 +135,7 @@ def test_edits_add_up_over_refreshes_until_they_retrain(
     assert run()["refresh_plan"]["rows_since_training"] == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
@@ -153,6 +155,7 @@ def test_a_schema_change_of_a_used_column_retrains(
     assert reason in plan["reasons"]
 
 
+@pytest.mark.slow
 def test_a_schema_change_of_a_column_that_is_not_used_does_not(
     project: Project, write_dataset: DatasetWriter, run: Run
 ) -> None:
@@ -164,6 +167,7 @@ def test_a_schema_change_of_a_column_that_is_not_used_does_not(
     assert published(project, "select distinct email from customers_segmented") == [(1,)]
 
 
+@pytest.mark.slow
 def test_segments_that_shift_in_size_retrain(project: Project, write_dataset: DatasetWriter, run: Run) -> None:
     policy = "refresh: {changed_share: 1.0, beyond_rows: 1000}\n"
     write_dataset(extra=policy)
