@@ -123,7 +123,7 @@ def test_an_interrupted_run_goes_on_from_its_checkpoint(project: Project, write_
         out, err = again.communicate(timeout=300)
     assert again.returncode == 0, out + err
     with erasmo(project, "status") as status:
-        assert "success" in status.communicate()[0]
+        assert " ok " in status.communicate()[0]
     with open_warehouse(project.warehouse) as con:
         adapter = stage_output(con, "slow", 2, "adapter")
     assert adapter is not None
