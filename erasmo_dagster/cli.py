@@ -193,6 +193,36 @@ def sql(
 
 
 @app.command()
+def build() -> None:
+    """Build the marts of dbt_like_sql/ into the published file, and run their tests; exits with 1 where one fails."""
+    from erasmo_dagster.defs.instance import open_instance, run_marts
+    from erasmo_dagster.settings import find_project
+    from erasmo_dagster.show_marts import print_marts
+
+    project = find_project()
+    with open_instance(project) as instance:
+        run_marts(instance, project)
+    if failed := print_marts(out, project):
+        err.print("; ".join(failed), style="red", highlight=False, markup=False, soft_wrap=True)
+        raise typer.Exit(1)
+
+
+@app.command()
+def report(
+    name: Annotated[str, typer.Argument(help="Dataset.")],
+    output: Annotated[
+        Path | None, typer.Option("--out", help="File to write; by default NAME.html in this folder.")
+    ] = None,
+) -> None:
+    """Write one HTML file on a dataset's segments, to read, to print and to send: it needs no network."""
+    from erasmo_dagster.report import write_report
+    from erasmo_dagster.settings import find_project
+
+    path = write_report(find_project(), name, output or Path(f"{name}.html"))
+    out.print(f"Wrote {path} ({path.stat().st_size / 1e3:.0f} kB).", highlight=False, soft_wrap=True)
+
+
+@app.command()
 def models() -> None:
     """List the base models that are on this machine."""
     from erasmo_dagster.settings import find_project

@@ -93,6 +93,11 @@ def print_dataset(out: Console, project: Project, name: str) -> None:
             "SELECT segment_id, segment_name, rows, share, version FROM segment_sizes WHERE dataset = ? ORDER BY 1",
             [name],
         ).fetchall()
+        told = con.execute(
+            "SELECT segment_name, summary, rule, rule_precision, rule_coverage FROM segment_descriptions"
+            " WHERE dataset = ? ORDER BY segment_id",
+            [name],
+        ).fetchall()
         figures = con.execute(
             "SELECT metric, value, description FROM segment_metrics WHERE dataset = ?", [name]
         ).fetchall()
@@ -106,6 +111,11 @@ def print_dataset(out: Console, project: Project, name: str) -> None:
     for segment, label, count, share, _ in sizes:
         bars.add_row(str(segment), escape(legible(label)), str(count), f"{share:.1%}", "█" * max(1, round(30 * share)))
     out.print(bars)
+    for label, summary, rule, precision, coverage in told:
+        out.print(escape(legible(f"{label}: {summary}" if summary else label)), highlight=False, soft_wrap=True)
+        if rule:
+            holds = f"    rule: {rule} ({precision:.0%} of such rows are in it, {coverage:.0%} of it are such rows)"
+            out.print(escape(legible(holds)), highlight=False, soft_wrap=True)
     print_table(out, ["figure", "value", "how to read it"], [(m, number(v), d) for m, v, d in sorted(figures)])
     out.print(escape(read_metrics({metric: value for metric, value, _ in figures})), highlight=False)
 
@@ -143,6 +153,7 @@ def _notes(metadata: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
 def print_status(out: Console, project: Project, instance: dg.DagsterInstance) -> list[str]:
     """One line a dataset: how it is, what is published, what to know. Returns what is wrong, one entry a dataset."""
     from erasmo_dagster.defs.health import WRONG, dataset_health
+    from erasmo_dagster.show_marts import marts_fault
 
     published: dict[str, tuple[Any, ...]] = {}
     if project.published.is_file():
@@ -159,6 +170,9 @@ def print_status(out: Console, project: Project, instance: dg.DagsterInstance) -
         if health.state in WRONG:
             wrong.append(f"{health.name} is {health.state}")
     print_table(out, ["dataset", "state", "version", "rows", "segments", "published (UTC)", "note"], lines)
+    if (marts := marts_fault(project)) is not None:
+        out.print(f"marts: {marts}", highlight=False, markup=False, soft_wrap=True)
+        wrong.append("the marts are failing")
     return wrong
 
 

@@ -14,7 +14,13 @@ from erasmo_dagster.settings import Project, check_name
 from erasmo_dagster.show import number, print_table
 from erasmo_dagster.store.checks import read_checks
 from erasmo_dagster.store.versions import STAGES, publications, stage_output
-from erasmo_dagster.store.warehouse import open_warehouse, read_metrics_of, read_segments, read_text_hashes
+from erasmo_dagster.store.warehouse import (
+    open_warehouse,
+    read_metrics_of,
+    read_names,
+    read_segments,
+    read_text_hashes,
+)
 
 if TYPE_CHECKING:
     import duckdb
@@ -89,6 +95,7 @@ def print_diff(out: Console, project: Project, name: str, first: int, second: in
                 )
         texts = [read_text_hashes(con, name, _held(con, name, v, "text_corpus")) for v in (first, second)]
         rows = [read_segments(con, name, _held(con, name, v, "segments")) for v in (first, second)]
+        called = [read_names(con, name, _held(con, name, v, "segment_profile")) for v in (first, second)]
         figures = [read_metrics_of(con, name, _held(con, name, v, "segment_metrics")) for v in (first, second)]
         same_adapter = len({_held(con, name, v, "adapter") for v in (first, second)}) == 1
     came = texts[1].join(texts[0], on="entity_key", how="anti").height
@@ -101,19 +108,15 @@ def print_diff(out: Console, project: Project, name: str, first: int, second: in
         highlight=False,
     )
     pairs = rows[0].join(rows[1], on="entity_key", how="full", suffix="_now", coalesce=True)
-    moves = (
-        pairs.group_by("segment_id", "segment_name", "segment_id_now", "segment_name_now", maintain_order=False)
-        .len()
-        .sort("segment_id", "segment_id_now", nulls_last=True)
-    )
+    moves = pairs.group_by("segment_id", "segment_id_now").len().sort("segment_id", "segment_id_now", nulls_last=True)
     moved = pairs.filter(pairs["segment_id"] != pairs["segment_id_now"]).height
     out.print(f"{moved} rows of both moved to another segment", highlight=False)
     print_table(
         out,
         ["from", "name", "to", "name", "rows"],
         [
-            ("new" if f is None else f, fn or "", "gone" if t is None else t, tn or "", n)
-            for f, fn, t, tn, n in moves.iter_rows()
+            ("new" if f is None else f, called[0].get(f, ""), "gone" if t is None else t, called[1].get(t, ""), n)
+            for f, t, n in moves.iter_rows()
         ],
     )
     names = [n for n in _FIGURES if n in figures[0] or n in figures[1]]

@@ -18,6 +18,7 @@ RULES = {
     "method": (LEAVES | {"method"}, {"dagster", "dagster_duckdb", "duckdb"}),
     "store": (LEAVES | {"store"}, {"dagster", "dagster_duckdb", "torch", "transformers", "peft"}),
     "refresh": (LEAVES | {"refresh", "store"}, {"dagster", "dagster_duckdb", "torch", "transformers", "peft"}),
+    "report": (LEAVES | {"report", "store", "method"}, {"dagster", "dagster_duckdb", "typer", "torch", "transformers"}),
     "defs": (LEAVES | {"defs", "store", "method", "refresh", "notify"}, {"typer", "torch", "transformers", "peft"}),
 }
 HEAVY = {"torch", "transformers", "peft", "sklearn", "matplotlib", "scipy"}

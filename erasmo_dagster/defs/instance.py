@@ -14,6 +14,7 @@ import psutil
 from dagster import DagsterError, DagsterExecutionInterruptedError
 
 from erasmo_dagster.defs.assembly import build_definitions
+from erasmo_dagster.defs.marts import JOB as MARTS_JOB
 from erasmo_dagster.defs.notices import tell_of_failure
 from erasmo_dagster.defs.partitions import register_datasets
 from erasmo_dagster.defs.runs import PROCESS_TAG, end_dead_runs, process_name
@@ -22,6 +23,7 @@ from erasmo_dagster.defs.watching import PARTITION_TAG
 from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.settings import Project, readable_datasets
 from erasmo_dagster.store.checks import failed_gate
+from erasmo_dagster.store.marts import MartTestError
 from erasmo_dagster.store.publish import mend
 from erasmo_dagster.store.versions import publications, version_of_run
 from erasmo_dagster.store.warehouse import open_warehouse
@@ -117,16 +119,38 @@ def run_dataset(instance: dg.DagsterInstance, project: Project, dataset: str, *,
         )
     except DagsterExecutionInterruptedError as interrupted:
         raise KeyboardInterrupt from interrupted
-    except DagsterError as error:
+    except (DagsterError, MartTestError) as error:
         if (blocked := _blocked(instance, project, dataset)) is None:
             raise
         raise blocked from error
     metadata = {
         event.asset_key.path[-1]: {k: v.value for k, v in event.materialization.metadata.items()}
         for event in result.get_asset_materialization_events()
-        if event.asset_key is not None
+        if event.asset_key is not None and len(event.asset_key.path) == 1  # not the marts
     }
     return RunReport(run_id=result.run_id, metadata=metadata)
+
+
+def run_marts(instance: dg.DagsterInstance, project: Project) -> None:
+    """Build the published file anew with the marts as their SQL is now, as a Dagster run that the UI shows.
+
+    Raises ErasmoError where nothing is published yet or a model cannot be built; the run is then recorded as failed.
+    """
+    if not project.published.is_file():
+        raise ErasmoError(f"Got no published file {project.published}", fix="erasmo run NAME")
+    end_dead_runs(instance)
+    try:
+        build_definitions(project).resolve_job_def(MARTS_JOB).execute_in_process(
+            instance=instance,
+            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+            tags={
+                PROCESS_TAG: process_name(psutil.Process()),
+                REASON_TAG: "erasmo build",
+                "dagster/max_retries": "0",
+            },
+        )
+    except DagsterExecutionInterruptedError as interrupted:
+        raise KeyboardInterrupt from interrupted
 
 
 def _blocked(instance: dg.DagsterInstance, project: Project, dataset: str) -> ErasmoError | None:

@@ -1,31 +1,34 @@
 """What runs by itself: the look at the sources, and the word to those who want to know of failures."""
 
 import time
+from typing import Any
 
 import dagster as dg
 
 from erasmo_dagster.defs.freshness import evaluation
 from erasmo_dagster.defs.jobs import RETIRE_OP, segment_dataset
+from erasmo_dagster.defs.marts import JOB as MARTS_JOB
 from erasmo_dagster.defs.notices import ATTEMPT_TAG, LAST_TAG, tell_of_failure
 from erasmo_dagster.defs.partitions import dataset_partitions
 from erasmo_dagster.defs.resources import WarehouseResource
 from erasmo_dagster.defs.runs import end_dead_runs, failure_of
 from erasmo_dagster.defs.stages import REASON_TAG
-from erasmo_dagster.defs.watching import look_around, read_memory, write_memory
+from erasmo_dagster.defs.watching import look_around, read_memory, runs_in_progress, write_memory
 from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.refresh.watching import Start, WatchPlan, plan_watch
 from erasmo_dagster.settings import Project, readable_datasets
+from erasmo_dagster.store.marts import digest_in_file, models_digest
 from erasmo_dagster.store.publish import mend
 
 
-def build_sensors(project: Project, retire_dataset: dg.JobDefinition) -> list[dg.SensorDefinition]:
+def build_sensors(project: Project, retire_dataset: dg.JobDefinition, build_marts: Any) -> list[dg.SensorDefinition]:
     """The project's sensors, on from the start, with its interval."""
     interval = max(1, round(project.settings.sensor_interval.total_seconds()))
 
     @dg.sensor(
         name="source_changes",
         description="Looks at every source and starts a run where it differs from what is published.",
-        jobs=[segment_dataset, retire_dataset],
+        jobs=[segment_dataset, retire_dataset, build_marts],
         minimum_interval_seconds=interval,
         default_status=dg.DefaultSensorStatus.RUNNING,
     )
@@ -66,7 +69,7 @@ def tick(context: dg.SensorEvaluationContext, project: Project) -> dg.SensorResu
         retire_after=project.settings.retire_after.total_seconds(),
         datasets_readable=scan.readable and bool(scan.present),
     )
-    requests = [*map(_run, plan.starts), *_retirements(plan)]
+    requests = [*map(_run, plan.starts), *_retirements(plan), *_marts(context, project)]
     for name, note in sorted(plan.notes.items()):
         context.log.info(f"{name}: {note}")
     notes = "; ".join(f"{name}: {note}" for name, note in sorted(plan.notes.items()))
@@ -88,6 +91,18 @@ def _run(start: Start) -> dg.RunRequest:
         run_key=start.run_key,
         tags={REASON_TAG: start.reason, ATTEMPT_TAG: str(start.attempt), LAST_TAG: str(start.last).lower()},
     )
+
+
+def _marts(context: dg.SensorEvaluationContext, project: Project) -> list[dg.RunRequest]:
+    """The marts anew where their SQL has changed, unless a run is about to build the file anyway.
+
+    A change is tried once: what cannot be built waits for the next change, or for whoever starts the job.
+    """
+    wanted, held = models_digest(project), digest_in_file(project)
+    if held is None or wanted == held or runs_in_progress(context.instance):
+        return []
+    key = f"marts:{wanted}:{held}:{int(project.published.stat().st_mtime)}"
+    return [dg.RunRequest(job_name=MARTS_JOB, run_key=key, tags={REASON_TAG: "the SQL of the marts changed"})]
 
 
 def _retirements(plan: WatchPlan) -> list[dg.RunRequest]:

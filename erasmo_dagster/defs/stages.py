@@ -36,6 +36,7 @@ CODE_VERSIONS = {
     "embeddings": "2",
     "segments": "2",
     "segment_metrics": "2",
+    "segment_profile": "1",
 }
 
 

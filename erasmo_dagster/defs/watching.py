@@ -20,6 +20,7 @@ from erasmo_dagster.refresh.watching import Memory, Seen
 from erasmo_dagster.settings import DatasetScan, Project, load_dataset, scan_datasets
 from erasmo_dagster.store.artifacts import snapshot_path
 from erasmo_dagster.store.checks import blocked_versions
+from erasmo_dagster.store.marts import models_digest
 from erasmo_dagster.store.sources import Fingerprint, is_unchanged
 from erasmo_dagster.store.versions import Publication, publications, stage_output
 from erasmo_dagster.store.warehouse import open_warehouse
@@ -69,6 +70,7 @@ def look_around(
     known = read_known(project)
     registered = set(instance.get_dynamic_partitions("dataset"))
     running = datasets_in_progress(instance)
+    sql = models_digest(project)
     names = {*scan.present, *(name for name, k in known.items() if k.publication and not k.publication.retired)}
 
     def last_looked_at(name: str) -> float:
@@ -79,15 +81,35 @@ def look_around(
     for name in sorted(names, key=lambda n: (last_looked_at(n), n)):
         asleep = time.monotonic() - started > seconds
         seen.append(
-            look_at(project, scan, name, known.get(name, Known()), memory.get(name, Memory()), now=now, asleep=asleep)
+            look_at(
+                project,
+                scan,
+                name,
+                known.get(name, Known()),
+                memory.get(name, Memory()),
+                now=now,
+                asleep=asleep,
+                sql=sql,
+            )
         )
     return [_with(one, registered=one.name in registered, running=one.name in running) for one in seen], scan
 
 
 def look_at(
-    project: Project, scan: DatasetScan, name: str, known: Known, memory: Memory, *, now: float, asleep: bool = False
+    project: Project,
+    scan: DatasetScan,
+    name: str,
+    known: Known,
+    memory: Memory,
+    *,
+    now: float,
+    asleep: bool = False,
+    sql: str = "",
 ) -> Seen:
-    """One dataset; whatever is wrong with its YAML or its source is told in ``fault``."""
+    """One dataset; whatever is wrong with its YAML or its source is told in ``fault``.
+
+    ``sql`` is the digest of the marts: what they hold up may be well once they have changed.
+    """
     published = known.publication
     facts = {
         "name": name,
@@ -113,7 +135,7 @@ def look_at(
         **facts,  # type: ignore[arg-type]
         settings=settings.refresh,
         changed=changed,
-        state=f"{sighting.fingerprint.digest}:{content}",
+        state=f"{sighting.fingerprint.digest}:{content}:{sql}",
         blocked=known.blocked_digest == sighting.fingerprint.digest,
         sighting=sighting,
     )
@@ -150,14 +172,18 @@ def read_known(project: Project) -> dict[str, Known]:
 
 def datasets_in_progress(instance: dg.DagsterInstance) -> set[str]:
     """Datasets that a run is queued for or going on."""
-    names = set()
-    for record in instance.get_run_records(dg.RunsFilter(statuses=GOING_ON)):
-        run = record.dagster_run
-        if run.status is DagsterRunStatus.NOT_STARTED and _age(record.create_timestamp) > _LAUNCH_SECONDS:
-            continue  # whoever made it died before it was launched
-        if PARTITION_TAG in run.tags:
-            names.add(run.tags[PARTITION_TAG])
-    return names
+    runs = runs_in_progress(instance)
+    return {run.tags[PARTITION_TAG] for run in runs if PARTITION_TAG in run.tags}
+
+
+def runs_in_progress(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
+    """Runs that are queued or going on, of any job; not those whose maker died before they were launched."""
+    return [
+        record.dagster_run
+        for record in instance.get_run_records(dg.RunsFilter(statuses=GOING_ON))
+        if record.dagster_run.status is not DagsterRunStatus.NOT_STARTED
+        or _age(record.create_timestamp) <= _LAUNCH_SECONDS
+    ]
 
 
 def _age(moment: datetime) -> float:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from erasmo_dagster.method.plot_text import drawn_label
 from erasmo_dagster.method.quality import centered
 
 if TYPE_CHECKING:
@@ -41,11 +42,11 @@ class LossLike(Protocol):
         """Loss on the held-out rows."""
 
 
-def loss_curve(points: Sequence[LossLike]) -> bytes:
+def loss_curve(points: Sequence[LossLike], *, dpi: int = DPI) -> bytes:
     """Losses by training tokens; the lowest on held-out rows is ringed. Losses that are None are left out."""
     from matplotlib.ticker import MaxNLocator
 
-    figure, (axes,) = _figure(3.4)
+    figure, (axes,) = blank_figure(3.4, dpi=dpi)
     train = [(p.tokens, p.train_loss) for p in points if p.train_loss is not None]
     held_out = [(p.tokens, p.eval_loss) for p in points if p.eval_loss is not None]
     for name, line, colour, mark in (("training", train, COLOURS[4], "."), ("held-out", held_out, COLOURS[0], "o")):
@@ -63,7 +64,7 @@ def loss_curve(points: Sequence[LossLike]) -> bytes:
     axes.set_xlabel("training tokens")
     axes.set_ylabel("loss (nats a token)")
     axes.grid(axis="y", color="#EEEEEE")
-    return _png(figure)
+    return to_png(figure)
 
 
 def project_2d(vectors: npt.NDArray[np.floating], seed: int) -> npt.NDArray[np.float64]:
@@ -72,13 +73,22 @@ def project_2d(vectors: npt.NDArray[np.floating], seed: int) -> npt.NDArray[np.f
 
 
 def projection(
-    vectors: npt.NDArray[np.floating], labels: npt.NDArray[np.integer], *, seed: int, max_rows: int = 5000
+    vectors: npt.NDArray[np.floating],
+    labels: npt.NDArray[np.integer],
+    *,
+    seed: int,
+    max_rows: int = 5000,
+    names: Mapping[int, str] | None = None,
+    dpi: int = DPI,
 ) -> bytes:
-    """Rows on their first two principal components, coloured by segment; beyond ``max_rows`` a seeded sample."""
+    """Rows on their first two principal components, coloured by segment; beyond ``max_rows`` a seeded sample.
+
+    The legend has the segments' ``names``, else their numbers.
+    """
     rows = np.sort(np.random.default_rng(seed).permutation(len(vectors))[:max_rows])
     labels = labels[rows]
     places, shares = _components(vectors[rows], seed)
-    figure, (axes,) = _figure(4.6)
+    figure, (axes,) = blank_figure(4.6, dpi=dpi)
     size = float(np.interp(len(rows), [300, 5000], [26, 9]))
     for segment in np.unique(labels):  # the largest first, so that small ones lie on top
         own = places[labels == segment]
@@ -86,29 +96,29 @@ def projection(
             own[:, 0],
             own[:, 1],
             s=size,
-            color=_colour(segment),
+            color=segment_colour(segment),
             marker=_mark(segment),
             linewidths=0.4,
             edgecolors="white",
-            label=_name(segment),
+            label=_name(segment) if names is None else drawn_label(names.get(int(segment), _name(segment)), 32),
         )
     _legend(axes, len(np.unique(labels)))
     axes.set_xlabel(f"first principal component ({shares[0]:.0%} of the variance)")
     axes.set_ylabel(f"second ({shares[1]:.0%})")
     axes.set_xticks([])
     axes.set_yticks([])
-    return _png(figure)
+    return to_png(figure)
 
 
-def segment_sizes(counts: Mapping[int, int]) -> bytes:
+def segment_sizes(counts: Mapping[int, int], *, dpi: int = DPI) -> bytes:
     """A bar a segment, with its rows and their share; what is beyond the first segments is one bar."""
     total = sum(counts.values())
-    bars = [(_name(segment), counts[segment], _colour(segment)) for segment in sorted(counts)]
+    bars = [(_name(segment), counts[segment], segment_colour(segment)) for segment in sorted(counts)]
     if len(bars) > MOST_LISTED:
         rest = bars[MOST_LISTED - 1 :]
         bars = [*bars[: MOST_LISTED - 1], (f"{len(rest)} more", sum(bar[1] for bar in rest), NOISE)]
     names, rows, colours = zip(*bars, strict=True)
-    figure, (axes,) = _figure(0.5 + 0.3 * len(bars))
+    figure, (axes,) = blank_figure(0.5 + 0.3 * len(bars), dpi=dpi)
     drawn = axes.barh(range(len(bars)), rows, color=colours, height=0.72)
     axes.bar_label(drawn, [f"{n:,} ({n / total:.1%})" for n in rows], padding=4, fontsize=9, color=INK)
     axes.set_yticks(range(len(bars)), names)
@@ -118,14 +128,14 @@ def segment_sizes(counts: Mapping[int, int]) -> bytes:
     axes.set_xticks([])
     axes.spines["bottom"].set_visible(False)
     axes.tick_params(length=0)
-    return _png(figure)
+    return to_png(figure)
 
 
-def k_sweep(points: Sequence[SweepPoint], chosen: int) -> bytes:
+def k_sweep(points: Sequence[SweepPoint], chosen: int, *, dpi: int = DPI) -> bytes:
     """The figures by number of segments, side by side; the chosen number is marked."""
     from matplotlib.ticker import MaxNLocator
 
-    figure, panels = _figure(2.6, columns=3)
+    figure, panels = blank_figure(2.6, columns=3, dpi=dpi)
     titles = {
         "silhouette": "silhouette\nhigher is better",
         "calinski_harabasz": "Calinski-Harabasz\nhigher is better",
@@ -140,7 +150,7 @@ def k_sweep(points: Sequence[SweepPoint], chosen: int) -> bytes:
         axes.set_title(title, fontsize=9, color=INK)
         axes.set_xlabel("segments")
         axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
-    return _png(figure)
+    return to_png(figure)
 
 
 def _components(
@@ -163,7 +173,8 @@ def _name(segment: int) -> str:
     return "noise" if segment < 0 else f"segment {segment}"
 
 
-def _colour(segment: int) -> str:
+def segment_colour(segment: int) -> str:
+    """The colour of a segment in every picture; noise is grey."""
     return NOISE if segment < 0 else COLOURS[segment % len(COLOURS)]
 
 
@@ -193,11 +204,12 @@ def _thousands(value: float, _: Any) -> str:
     return f"{value:,.0f}"
 
 
-def _figure(height: float, columns: int = 1) -> tuple[Figure, Iterable[Axes]]:
+def blank_figure(height: float, columns: int = 1, *, rows: int = 1, dpi: int = DPI) -> tuple[Figure, Sequence[Axes]]:
+    """A figure 7 inches wide and ``height`` inches high, with ``rows`` times ``columns`` panels, row by row."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(WIDTH, height), dpi=DPI, layout="constrained", facecolor="white")
-    panels = figure.subplots(1, columns, squeeze=False)[0]
+    figure = Figure(figsize=(WIDTH, height), dpi=dpi, layout="constrained", facecolor="white")
+    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
     for axes in panels:
         axes.spines[["top", "right"]].set_visible(False)
         axes.spines[["left", "bottom"]].set_color(FAINT)
@@ -207,7 +219,7 @@ def _figure(height: float, columns: int = 1) -> tuple[Figure, Iterable[Axes]]:
     return figure, panels
 
 
-def _png(figure: Figure) -> bytes:
+def to_png(figure: Figure) -> bytes:
     """The figure in at most 128 colours: thousands of soft-edged dots in true colour weigh four times as much."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from PIL import Image

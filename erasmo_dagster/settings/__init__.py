@@ -16,6 +16,7 @@ from erasmo_dagster.settings.dataset import (
     TextSettings,
 )
 from erasmo_dagster.settings.environment import expand
+from erasmo_dagster.settings.naming import NAME_LENGTH, NamingSettings
 from erasmo_dagster.settings.project import (
     NAME_PATTERN,
     DatasetScan,
@@ -35,6 +36,7 @@ from erasmo_dagster.settings.refresh import GateSettings, NotifySettings, Refres
 
 __all__ = [
     "DEFAULT_MODEL",
+    "NAME_LENGTH",
     "NAME_PATTERN",
     "AdapterSettings",
     "ClusteringSettings",
@@ -46,6 +48,7 @@ __all__ = [
     "Format",
     "GateSettings",
     "LoraSettings",
+    "NamingSettings",
     "NotifySettings",
     "Project",
     "ProjectSettings",

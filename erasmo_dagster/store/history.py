@@ -13,7 +13,7 @@ from datetime import datetime
 
 import duckdb
 
-_COLUMNS = "dataset, entity_key, segment_id, segment_name, from_version, valid_from, to_version, valid_to"
+_COLUMNS = "dataset, entity_key, segment_id, from_version, valid_from, to_version, valid_to"
 
 
 @contextmanager
@@ -32,26 +32,26 @@ def prepared_history(
     """
     try:
         con.execute(
-            "CREATE TEMP TABLE next_rows AS SELECT entity_key, segment_id, segment_name FROM segments"
+            "CREATE TEMP TABLE next_rows AS SELECT entity_key, segment_id FROM segments"
             " WHERE dataset = ? AND version = ?",
             [dataset, -1 if segments_version is None else segments_version],
         )
         con.execute(
-            "CREATE TEMP TABLE open_stays AS SELECT entity_key, segment_id, segment_name, from_version"
+            "CREATE TEMP TABLE open_stays AS SELECT entity_key, segment_id, from_version"
             " FROM segment_history WHERE dataset = ? AND valid_to IS NULL",
             [dataset],
         )
         con.execute(
             "CREATE TEMP TABLE ended AS SELECT ? AS dataset, entity_key, segment_id, ?::INTEGER AS to_version,"
             " ?::TIMESTAMP AS valid_to FROM open_stays"
-            " ANTI JOIN next_rows USING (entity_key, segment_id, segment_name)",
+            " ANTI JOIN next_rows USING (entity_key, segment_id)",
             [dataset, version, moment],
         )
         con.execute(
-            "CREATE TEMP TABLE begun AS SELECT ? AS dataset, entity_key, segment_id, segment_name,"
+            "CREATE TEMP TABLE begun AS SELECT ? AS dataset, entity_key, segment_id,"
             " ?::INTEGER AS from_version, ?::TIMESTAMP AS valid_from, NULL::INTEGER AS to_version,"
             " NULL::TIMESTAMP AS valid_to FROM next_rows"
-            " ANTI JOIN open_stays USING (entity_key, segment_id, segment_name)",
+            " ANTI JOIN open_stays USING (entity_key, segment_id)",
             [dataset, version, moment],
         )
         con.execute(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import duckdb
 
 from erasmo_dagster.store.warehouse import one_row
@@ -17,18 +15,24 @@ def next_segment_id(con: duckdb.DuckDBPyConnection, dataset: str) -> int:
     return int(last) + 1
 
 
-def segment_names(con: duckdb.DuckDBPyConnection, dataset: str, segment_ids: Iterable[int]) -> dict[int, str]:
-    """Id -> name of segments: the one they were published with, else ``segment <id>``."""
-    rows = con.execute("SELECT segment_id, segment_name FROM segment_names WHERE dataset = ?", [dataset]).fetchall()
-    known = dict(rows)
-    return {segment_id: known.get(segment_id, f"segment {segment_id}") for segment_id in segment_ids}
+def published_names(con: duckdb.DuckDBPyConnection, dataset: str) -> dict[int, str]:
+    """Id -> name of every segment that was ever published; those that were called by their number alone are left out.
+
+    A segment is called so where nothing set it apart, and by releases before there were profiles.
+    """
+    rows = con.execute(
+        "SELECT segment_id, segment_name FROM segment_names"
+        " WHERE dataset = ? AND segment_name <> 'segment ' || segment_id ORDER BY segment_id",
+        [dataset],
+    ).fetchall()
+    return dict(rows)
 
 
-def register_segments(con: duckdb.DuckDBPyConnection, dataset: str, version: int, segments_version: int) -> None:
-    """Write down the ids and names that ``version`` is published with, those that are new."""
+def register_segments(con: duckdb.DuckDBPyConnection, dataset: str, version: int, profile_version: int) -> None:
+    """Write down the ids and names that ``version`` is published with."""
     con.execute(
-        "INSERT OR IGNORE INTO segment_names"
-        " SELECT DISTINCT ON (segment_id) dataset, segment_id, segment_name, ?::INTEGER FROM segments"
-        " WHERE dataset = ? AND version = ? AND segment_id >= 0",
-        [version, dataset, segments_version],
+        "INSERT INTO segment_names SELECT dataset, segment_id, segment_name, ?::INTEGER FROM segment_descriptions"
+        " WHERE dataset = ? AND version = ? ORDER BY segment_id"
+        " ON CONFLICT DO UPDATE SET segment_name = excluded.segment_name",
+        [version, dataset, profile_version],
     )

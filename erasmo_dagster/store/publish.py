@@ -21,10 +21,12 @@ from pydantic import BaseModel, ConfigDict
 
 from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.settings import DatasetSettings, Project, check_name
-from erasmo_dagster.store.checks import GATE, gate_results
+from erasmo_dagster.store.checks import GATE, CheckResult, gate_results, write_check
 from erasmo_dagster.store.history import commit_history, prepared_history, unchanged_history
+from erasmo_dagster.store.marts import MART_TESTS, MartTestError, build_marts
 from erasmo_dagster.store.names import register_segments
 from erasmo_dagster.store.published_file import build_file, literals, needed
+from erasmo_dagster.store.sql_models import Build
 from erasmo_dagster.store.upkeep import remove_superseded
 from erasmo_dagster.store.versions import Publication, publications, published_versions
 from erasmo_dagster.store.warehouse import in_transaction, now, one_row, open_warehouse
@@ -42,6 +44,7 @@ class Published(BaseModel):
     datasets: tuple[str, ...]
     path: Path
     removed_versions: tuple[int, ...]
+    marts: Build
 
 
 @dataclass(frozen=True)
@@ -71,11 +74,18 @@ def publish(
         _check_gate(con, dataset, version)
         if _is_published(con, dataset, version):
             # A retry of a run that died after its publish, or a changed setting of what is private.
-            _rebuild(con, project, datasets, candidate)
-            return _published(con, project, dataset, version)
+            marts = _rebuild(con, project, datasets, candidate)
+            return _published(con, project, dataset, version, marts)
         _check_base(con, dataset, version)
         move = _move(con, dataset, version, seen=version, run_id=run_id, reason=reason)
-        return _swap(con, project, datasets, move, candidate)
+        try:
+            done = _swap(con, project, datasets, move, candidate)
+        except MartTestError as failed:
+            told = "; ".join(f"{test.name}: {test.message}" for test in failed.failed)
+            write_check(con, dataset, version, CheckResult(MART_TESTS, False, True, told, {}))
+            raise
+        write_check(con, dataset, version, CheckResult(MART_TESTS, True, True, "no test fails because of it", {}))
+        return done
 
 
 def rollback(
@@ -132,15 +142,27 @@ def mend(project: Project, datasets: Mapping[str, DatasetSettings]) -> bool:
     return True
 
 
+def refresh_marts(project: Project, datasets: Mapping[str, DatasetSettings]) -> Build:
+    """Build the published file anew from what is published, with the marts as their SQL is now.
+
+    No dataset moves, so a failing test holds up nothing; its result is written down. Raises ErasmoError where a model
+    cannot be built: the file is then as it was.
+    """
+    with _publishing(project) as (con, candidate):
+        return _rebuild(con, project, datasets, candidate)
+
+
 def _rebuild(
     con: duckdb.DuckDBPyConnection, project: Project, datasets: Mapping[str, DatasetSettings], candidate: Path
-) -> None:
+) -> Build:
     """Build the file of what is published anew."""
     with unchanged_history(con):
         build_file(con, project, datasets, published_versions(con), None, candidate)
+        marts = build_marts(project, candidate, None)
         _sync(candidate)
         candidate.replace(project.published)
         _sync(project.published.parent)
+    return marts
 
 
 def _is_published(con: duckdb.DuckDBPyConnection, dataset: str, version: int) -> bool:
@@ -157,7 +179,7 @@ def _is_published(con: duckdb.DuckDBPyConnection, dataset: str, version: int) ->
     return bool(made <= published_at)
 
 
-def _published(con: duckdb.DuckDBPyConnection, project: Project, dataset: str, version: int) -> Published:
+def _published(con: duckdb.DuckDBPyConnection, project: Project, dataset: str, version: int, marts: Build) -> Published:
     rows, segments = one_row(
         con.execute(
             "SELECT rows, segments FROM publish_log WHERE dataset = ? AND version = ? ORDER BY publish_id DESC",
@@ -172,6 +194,7 @@ def _published(con: duckdb.DuckDBPyConnection, project: Project, dataset: str, v
         datasets=tuple(published_versions(con)),
         path=project.published,
         removed_versions=tuple(remove_superseded(con, project, dataset)),
+        marts=marts,
     )
 
 
@@ -223,6 +246,7 @@ def _swap(
         chosen[dataset] = move.version
     with prepared_history(con, dataset, move.version, move.segments_version, log["publish_id"], log["published_at"]):
         build_file(con, project, datasets, chosen, log, candidate)
+        marts = build_marts(project, candidate, None if move.segments_version is None else dataset)
         _sync(candidate)
         # The versions move first: were the machine to stop here, `mend` would build this same file again.
         with in_transaction(con):
@@ -240,7 +264,8 @@ def _swap(
             con.execute(f"INSERT INTO publish_log BY NAME SELECT {literals(log)}", list(log.values()))
             commit_history(con)
             if move.segments_version is not None:
-                register_segments(con, dataset, move.version, move.segments_version)
+                profile = needed(con, dataset, move.version, "segment_profile")
+                register_segments(con, dataset, move.version, profile.version)
         candidate.replace(project.published)
         _sync(project.published.parent)
     removed = remove_superseded(con, project, dataset)
@@ -252,12 +277,14 @@ def _swap(
         datasets=tuple(sorted(chosen)),
         path=project.published,
         removed_versions=tuple(removed),
+        marts=marts,
     )
 
 
 def _check_gate(con: duckdb.DuckDBPyConnection, dataset: str, version: int) -> None:
     results = gate_results(con, dataset, version)
-    if failed := [result for result in results.values() if result.blocking and not result.passed]:
+    # The tests of the marts are run anew by each publish.
+    if failed := [r for r in results.values() if r.blocking and not r.passed and r.name != MART_TESTS]:
         raise ErasmoError(
             f"Got version {version} of {dataset!r}, which failed at the gate"
             f" ({'; '.join(f'{result.name}: {result.message}' for result in failed)})",

@@ -18,16 +18,30 @@ from erasmo_dagster.store.versions import StageOutput, stage_output
 # The columns that publish adds to a source's own.
 WIDE_COLUMNS = ("entity_key", "segment_id", "segment_name", "confidence", "version", "assigned_at")
 
+# Table -> its query over the warehouse, where `chosen_*` and `known_names` are what is published with this file.
 _TABLES = {
     "segments": """
         SELECT dataset, entity_key, segment_id, segment_name, confidence, version, assigned_at FROM chosen_segments""",
+    "segment_profile": """
+        SELECT p.dataset, c.version, p.segment_id, n.segment_name, p.* EXCLUDE (dataset, version, segment_id)
+        FROM main.segment_profile p JOIN chosen_versions c ON p.dataset = c.dataset AND p.version = c.profile_version
+        JOIN known_names n ON p.dataset = n.dataset AND p.segment_id = n.segment_id""",
+    "segment_descriptions": """
+        SELECT d.* REPLACE (c.version AS version) FROM main.segment_descriptions d
+        JOIN chosen_versions c ON d.dataset = c.dataset AND d.version = c.profile_version""",
+    "segment_values": """
+        SELECT v.dataset, c.version, v.segment_id, n.segment_name, v.* EXCLUDE (dataset, version, segment_id)
+        FROM main.segment_values v JOIN chosen_versions c ON v.dataset = c.dataset AND v.version = c.profile_version
+        JOIN known_names n ON v.dataset = n.dataset AND v.segment_id = n.segment_id""",
     "segment_sizes": """
         SELECT *, rows / sum(rows) OVER (PARTITION BY dataset) AS share
         FROM (SELECT dataset, version, segment_id, segment_name, count(*) AS rows FROM chosen_segments GROUP BY ALL)""",
     "segment_metrics": """
         SELECT m.* REPLACE (c.version AS version) FROM main.segment_metrics m
         JOIN chosen_versions c ON m.dataset = c.dataset AND m.version = c.metrics_version""",
-    "segment_history": "SELECT * FROM next_history",
+    "segment_history": """
+        SELECT h.dataset, h.entity_key, h.segment_id, n.segment_name, h.* EXCLUDE (dataset, entity_key, segment_id)
+        FROM next_history h LEFT JOIN known_names n ON h.dataset = n.dataset AND h.segment_id = n.segment_id""",
     "segment_transitions": "SELECT * FROM next_transitions",
     "publish_log": "SELECT * FROM main.publish_log UNION ALL BY NAME SELECT * FROM new_log",
 }
@@ -42,6 +56,32 @@ _COMMENTS = {
     "clearly a row is in its segment; it is not a probability.",
     "segments.version": "Version of the dataset that this row was published with.",
     "segments.assigned_at": "When the row was assigned, UTC.",
+    "segment_profile": "One row per segment and trait: what its rows have more of than the rest, strongest first.",
+    "segment_profile.trait_rank": "1 for the trait that sets the segment apart the most.",
+    "segment_profile.column_name": "The source's column.",
+    "segment_profile.kind": "number, moment (in seconds since 1970), category, missing or term (a word in a text).",
+    "segment_profile.value": "The category or the term; null for numbers and moments, and for missing.",
+    "segment_profile.in_segment": "Mean within the segment, or share (0 to 1) of its rows that have the value.",
+    "segment_profile.in_rest": "The same in all other rows.",
+    "segment_profile.effect": "How much more: a standardised difference (Cohen's d) for numbers and moments, else the "
+    "lift, that is the share in the segment by the share in all rows.",
+    "segment_profile.effect_kind": "standardised difference, or lift.",
+    "segment_profile.strength": "Correlation (-1 to 1) of having the trait with being in the segment.",
+    "segment_profile.column_association": "Cramér's V (0 to 1) of the whole column with being in the segment; for "
+    "numbers, moments and terms the size of the strength.",
+    "segment_profile.description": "The trait in words.",
+    "segment_descriptions": "One row per segment: what it is, in words.",
+    "segment_descriptions.summary": "Its strongest traits in a sentence.",
+    "segment_descriptions.rule": "A rule by the source's columns that most of the segment's rows fulfil.",
+    "segment_descriptions.rule_precision": "Share of the rows that fulfil the rule which are in the segment.",
+    "segment_descriptions.rule_coverage": "Share of the segment's rows that fulfil the rule.",
+    "segment_descriptions.typical_row": "Median, most frequent value or terms of each column, JSON.",
+    "segment_descriptions.central_members": "Keys of the entities nearest to the segment's centre.",
+    "segment_descriptions.doubtful_members": "Keys of the entities with the lowest confidence.",
+    "segment_values": "One row per segment, column and value: how often each value is in each segment.",
+    "segment_values.value": "The value; numbers in bins, rare values together as (other), (missing).",
+    "segment_values.value_order": "Place of the value in its column.",
+    "segment_values.rows": "Rows of the segment with the value.",
     "segment_sizes": "One row per segment: how many rows it has.",
     "segment_sizes.rows": "Rows in the segment; they sum to the dataset's rows.",
     "segment_sizes.share": "Share of the dataset's rows, 0 to 1.",
@@ -94,21 +134,33 @@ def build_file(
     The history is what :func:`~erasmo_dagster.store.history.prepared_history` has prepared on this connection.
     """
     con.execute(
-        "CREATE TEMP TABLE chosen_versions"
-        " (dataset VARCHAR, version INTEGER, segments_version INTEGER, metrics_version INTEGER)"
+        "CREATE TEMP TABLE chosen_versions (dataset VARCHAR, version INTEGER,"
+        " segments_version INTEGER, metrics_version INTEGER, profile_version INTEGER)"
     )
     for name, version in chosen.items():
-        held = [needed(con, name, version, stage).version for stage in ("segments", "segment_metrics")]
-        con.execute("INSERT INTO chosen_versions VALUES (?, ?, ?, ?)", [name, version, *held])
+        held = [
+            needed(con, name, version, stage).version for stage in ("segments", "segment_metrics", "segment_profile")
+        ]
+        con.execute("INSERT INTO chosen_versions VALUES (?, ?, ?, ?, ?)", [name, version, *held])
     con.execute(
-        "CREATE TEMP VIEW chosen_segments AS SELECT s.* REPLACE (c.version AS version) FROM main.segments s"
-        " JOIN chosen_versions c ON s.dataset = c.dataset AND s.version = c.segments_version"
+        "CREATE TEMP VIEW known_names AS WITH chosen AS (SELECT d.dataset, d.segment_id, d.segment_name"
+        " FROM main.segment_descriptions d"
+        " JOIN chosen_versions c ON d.dataset = c.dataset AND d.version = c.profile_version)"
+        " FROM chosen UNION ALL BY NAME SELECT dataset, segment_id, segment_name FROM main.segment_names"
+        " ANTI JOIN chosen USING (dataset, segment_id)"
+    )
+    con.execute(
+        "CREATE TEMP VIEW chosen_segments AS SELECT s.* REPLACE (c.version AS version),"
+        " coalesce(n.segment_name, 'segment ' || s.segment_id) AS segment_name"
+        " FROM main.segments s JOIN chosen_versions c ON s.dataset = c.dataset AND s.version = c.segments_version"
+        " LEFT JOIN known_names n ON s.dataset = n.dataset AND s.segment_id = n.segment_id"
     )
     if log is None:
         con.execute("CREATE TEMP TABLE new_log AS FROM main.publish_log LIMIT 0")
     else:
         con.execute(f"CREATE TEMP TABLE new_log AS SELECT {literals(log)}", list(log.values()))
-    con.execute(f"ATTACH {literal(candidate)} AS published")
+    # The oldest storage that is still read by every release since 1.0: shells and BI tools lag behind this one.
+    con.execute(f"ATTACH {literal(candidate)} AS published (STORAGE_VERSION 'v1.0.0')")
     try:
         for table, query in _TABLES.items():
             con.execute(f"CREATE TABLE published.{table} AS SELECT * FROM ({query}) ORDER BY ALL")
@@ -121,7 +173,7 @@ def build_file(
         con.execute("CHECKPOINT published")
     finally:
         con.execute("DETACH published")
-        con.execute("DROP TABLE new_log; DROP VIEW chosen_segments; DROP TABLE chosen_versions")
+        con.execute("DROP TABLE new_log; DROP VIEW chosen_segments; DROP VIEW known_names; DROP TABLE chosen_versions")
 
 
 def _wide_table(

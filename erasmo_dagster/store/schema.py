@@ -77,6 +77,35 @@ CREATE TABLE check_results (
     PRIMARY KEY (dataset, version, check_name)
 );
 """,
+    # 3: names and profiles. A name belongs to a version's description of the segment, not to its rows, so that a
+    # segment which is renamed is the same segment still, in the history as well.
+    """
+CREATE TABLE segment_descriptions (
+    dataset VARCHAR NOT NULL, version INTEGER NOT NULL, segment_id INTEGER NOT NULL, segment_name VARCHAR NOT NULL,
+    rows BIGINT NOT NULL, share DOUBLE NOT NULL, summary VARCHAR NOT NULL, rule VARCHAR, rule_precision DOUBLE,
+    rule_coverage DOUBLE, typical_row JSON NOT NULL, central_members VARCHAR[] NOT NULL,
+    doubtful_members VARCHAR[] NOT NULL
+);
+CREATE TABLE segment_profile (
+    dataset VARCHAR NOT NULL, version INTEGER NOT NULL, segment_id INTEGER NOT NULL, trait_rank INTEGER NOT NULL,
+    column_name VARCHAR NOT NULL, kind VARCHAR NOT NULL, value VARCHAR, in_segment DOUBLE NOT NULL,
+    in_rest DOUBLE NOT NULL, effect DOUBLE NOT NULL, effect_kind VARCHAR NOT NULL, strength DOUBLE NOT NULL,
+    column_association DOUBLE NOT NULL, description VARCHAR NOT NULL
+);
+CREATE TABLE segment_values (
+    dataset VARCHAR NOT NULL, version INTEGER NOT NULL, segment_id INTEGER NOT NULL, column_name VARCHAR NOT NULL,
+    value VARCHAR NOT NULL, value_order INTEGER NOT NULL, rows BIGINT NOT NULL
+);
+INSERT INTO segment_descriptions
+    SELECT dataset, version, segment_id, any_value(segment_name), count(*),
+        count(*) / sum(count(*)) OVER (PARTITION BY dataset, version), '', NULL, NULL, NULL, '{}', [], []
+    FROM segments GROUP BY dataset, version, segment_id;
+INSERT INTO stage_outputs
+    SELECT dataset, version, 'segment_profile', output_version, inputs_hash, '{}', finished_at
+    FROM stage_outputs WHERE stage = 'segments';
+ALTER TABLE segments DROP COLUMN segment_name;
+ALTER TABLE segment_history DROP COLUMN segment_name;
+""",
 )
 
 SCHEMA_VERSION = len(_SCRIPTS)

@@ -26,6 +26,7 @@ STAGES: dict[str, tuple[str, ...]] = {
     "embeddings": ("text_corpus", "adapter"),
     "segments": ("embeddings", "text_corpus", "refresh_plan"),
     "segment_metrics": ("segments", "embeddings", "text_corpus", "source_table"),
+    "segment_profile": ("segments", "embeddings", "text_corpus", "source_table"),
 }
 
 # What a stage leaves beside its own output: the version of the training whose segments these are.
@@ -101,10 +102,14 @@ def stage_output(con: duckdb.DuckDBPyConnection, dataset: str, version: int, sta
     return StageOutput(stage, int(row[0]), row[1], json.loads(row[2])) if row else None
 
 
-def newest_version_with(con: duckdb.DuckDBPyConnection, dataset: str, stage: str) -> int | None:
-    """The newest version that has an output of ``stage``."""
+def newest_version_with(con: duckdb.DuckDBPyConnection, dataset: str, *stages: str) -> int | None:
+    """The newest version that has an output of every one of ``stages``."""
     row = first_row(
-        con.execute("SELECT max(version) FROM stage_outputs WHERE dataset = ? AND stage = ?", [dataset, stage])
+        con.execute(
+            "SELECT max(version) FROM (SELECT version FROM stage_outputs WHERE dataset = ?"
+            " AND list_contains(?, stage) GROUP BY version HAVING count(DISTINCT stage) = ?)",
+            [dataset, list(stages), len(stages)],
+        )
     )
     return int(row[0]) if row and row[0] is not None else None
 

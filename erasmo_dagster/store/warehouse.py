@@ -172,7 +172,7 @@ def read_text_hashes(con: duckdb.DuckDBPyConnection, dataset: str, version: int)
 
 
 def write_segments(con: duckdb.DuckDBPyConnection, dataset: str, version: int, segments: pl.DataFrame) -> None:
-    """Replace a version's segments: columns entity_key, segment_id, segment_name, confidence, assigned_at.
+    """Replace a version's segments: columns entity_key, segment_id, confidence, assigned_at.
 
     ``assigned_at`` may be null, which means now.
     """
@@ -180,10 +180,10 @@ def write_segments(con: duckdb.DuckDBPyConnection, dataset: str, version: int, s
 
 
 def read_segments(con: duckdb.DuckDBPyConnection, dataset: str, version: int) -> pl.DataFrame:
-    """A version's segments by entity_key: entity_key, segment_id, segment_name, confidence, assigned_at."""
+    """A version's segments by entity_key: entity_key, segment_id, confidence, assigned_at."""
     return _frame(
         con,
-        "SELECT entity_key, segment_id, segment_name, confidence, assigned_at FROM segments"
+        "SELECT entity_key, segment_id, confidence, assigned_at FROM segments"
         " WHERE dataset = ? AND version = ? ORDER BY entity_key",
         [dataset, version],
     )
@@ -206,6 +206,31 @@ def read_standing(
 def write_metrics(con: duckdb.DuckDBPyConnection, dataset: str, version: int, metrics: pl.DataFrame) -> None:
     """Replace a version's figures: columns metric, value, description."""
     _replace(con, "segment_metrics", dataset, version, metrics)
+
+
+def write_profile(
+    con: duckdb.DuckDBPyConnection,
+    dataset: str,
+    version: int,
+    *,
+    descriptions: pl.DataFrame,
+    traits: pl.DataFrame,
+    values: pl.DataFrame,
+) -> None:
+    """Replace a version's profile; the columns are those of the tables segment_descriptions, _profile and _values."""
+    _replace(con, "segment_descriptions", dataset, version, descriptions)
+    _replace(con, "segment_profile", dataset, version, traits)
+    _replace(con, "segment_values", dataset, version, values)
+
+
+def read_names(con: duckdb.DuckDBPyConnection, dataset: str, version: int) -> dict[int, str]:
+    """What a version calls its segments, by id; ``version`` is the one that holds the profile."""
+    rows = con.execute(
+        "SELECT segment_id, segment_name FROM segment_descriptions WHERE dataset = ? AND version = ?"
+        " ORDER BY segment_id",
+        [dataset, version],
+    ).fetchall()
+    return dict(rows)
 
 
 def read_metrics_of(con: duckdb.DuckDBPyConnection, dataset: str, version: int) -> dict[str, float]:
@@ -238,7 +263,17 @@ def count_strays(con: duckdb.DuckDBPyConnection, dataset: str, version: int, sna
 
 def delete_version(con: duckdb.DuckDBPyConnection, dataset: str, version: int) -> None:
     """Forget the rows of one version; its files are the caller's."""
-    own = ("corpus", "segments", "segment_metrics", "check_results", "stage_outputs", "versions")
+    own = (
+        "corpus",
+        "segments",
+        "segment_metrics",
+        "segment_descriptions",
+        "segment_profile",
+        "segment_values",
+        "check_results",
+        "stage_outputs",
+        "versions",
+    )
     for table in (*own, *_embedding_tables(con)):
         con.execute(f"DELETE FROM {table} WHERE dataset = ? AND version = ?", [dataset, version])
 

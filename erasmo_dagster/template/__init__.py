@@ -9,6 +9,8 @@ from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.settings import open_project, write_schema
 
 _HERE = Path(__file__).parent
+# Python's own, and what dbt leaves behind.
+_NOT_COPIED = shutil.ignore_patterns("__init__.py", "__pycache__", "target", "logs", "dbt_packages", "*.duckdb*")
 
 
 def create_project(folder: Path) -> Path:
@@ -26,7 +28,7 @@ def create_project(folder: Path) -> Path:
     staging = root.with_name(f".{root.name}.init")
     shutil.rmtree(staging, ignore_errors=True)
     try:
-        shutil.copytree(_HERE, staging, ignore=shutil.ignore_patterns("__init__.py", "__pycache__"))
+        shutil.copytree(_HERE, staging, ignore=_NOT_COPIED)
         (staging / ".gitignore").write_text(".erasmo/\n")
         write_schema(open_project(staging))
         if root.exists():

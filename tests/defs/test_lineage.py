@@ -28,6 +28,7 @@ def test_a_table_becomes_published_segments(project: Project, write_dataset: Dat
         "embeddings",
         "segments",
         "segment_metrics",
+        "segment_profile",
         "published_segments",
     ]
     assert published(project, "select count(*), count(distinct entity_key), min(version) from segments") == [
@@ -125,7 +126,7 @@ def test_one_stage_alone_takes_the_newest_of_what_it_needs(
     file.write_text(file.read_text().replace("k: 3", "k: 4"))
     definitions = build_definitions(project)
     with open_instance(project) as instance:
-        chosen = ["segments", "segment_metrics", "published_segments"]
+        chosen = ["segments", "segment_metrics", "segment_profile", "published_segments"]
         job = definitions.resolve_implicit_global_asset_job_def()
         result = job.execute_in_process(
             partition_key="customers", instance=instance, asset_selection=[dg.AssetKey(name) for name in chosen]

@@ -96,13 +96,11 @@ def test_a_stay_begins_and_ends_with_a_publish(project: Project) -> None:
     ]
 
 
-def test_a_segment_that_is_named_anew_begins_new_stays(project: Project) -> None:
-    for name in ("segment 0", "families"):
-        release(project, "a", prepare(project, "a", 0, segments={"1": (0, name)}))
-    assert read(project, "select segment_name, from_version, to_version from segment_history order by 2") == [
-        ("segment 0", 1, 2),
-        ("families", 2, None),
-    ]
+def test_a_segment_that_is_named_anew_is_the_same_segment(project: Project) -> None:
+    release(project, "a", prepare(project, "a", 0, segments={"1": (0, "old name"), "2": (1, "other")}))
+    release(project, "a", prepare(project, "a", 0, segments={"1": (0, "families"), "3": (0, "families")}))
+    names = "select entity_key, segment_name, from_version, to_version from segment_history order by 1"
+    assert read(project, names) == [("1", "families", 1, None), ("2", "other", 1, 2), ("3", "families", 2, None)]
 
 
 def test_other_datasets_keep_their_history(project: Project) -> None:
@@ -126,7 +124,7 @@ def test_a_stay_outlives_the_versions_that_it_was_in(project: Project) -> None:
 # --- the module by itself: several datasets, names and moments, what is only prepared --------------
 
 START = datetime(2026, 1, 1)
-STAYS = "select dataset, entity_key, segment_id, segment_name, from_version, valid_from, to_version, valid_to from {}"
+STAYS = "select dataset, entity_key, segment_id, from_version, valid_from, to_version, valid_to from {}"
 MOVES = "select publish_id, dataset, from_version, version, from_segment_id, to_segment_id, rows from {}"
 
 
@@ -134,7 +132,7 @@ class Model:
     """The stays of all datasets and the rows that went from segment to segment, one publish after the other."""
 
     def __init__(self) -> None:
-        self.open: dict[str, dict[str, tuple[int, str, int, datetime]]] = {}
+        self.open: dict[str, dict[str, tuple[int, int, datetime]]] = {}
         self.ended: list[tuple[Any, ...]] = []
         self.moves: list[tuple[Any, ...]] = []
         self.published: dict[str, int] = {}
@@ -148,11 +146,11 @@ class Model:
         )
         before = self.published.pop(dataset, None)
         self.moves += [(publish_id, dataset, before, version, *pair, n) for pair, n in counts.items()]
-        for key in [key for key, stay in stays.items() if after.get(key) != stay[:2]]:
+        for key in [key for key, stay in stays.items() if after.get(key, (None,))[0] != stay[0]]:
             self.ended.append((dataset, key, *stays.pop(key), version, moment))
         for key, segment in after.items():
             if key not in stays:
-                stays[key] = (*segment, version, moment)
+                stays[key] = (segment[0], version, moment)
         if rows is not None:
             self.published[dataset] = version
 
@@ -166,10 +164,9 @@ def ordered(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
 
 
 def draw(rng: random.Random) -> Rows:
-    """Some of few entities, in some of few segments; now and then a segment has another name."""
+    """Some of few entities, in some of few segments."""
     keys = rng.sample("abcdefghij", rng.randint(1, 8))
-    names = {i: f"segment {i}" if rng.random() < 0.8 else f"renamed {rng.randint(0, 1)}" for i in range(-1, 3)}
-    return {key: (i, names[i]) for key in keys for i in [rng.randint(-1, 2)]}
+    return {key: (i, f"segment {i}") for key in keys for i in [rng.randint(-1, 2)]}
 
 
 class History:
@@ -183,11 +180,10 @@ class History:
             {
                 "entity_key": list(rows),
                 "segment_id": [segment for segment, _ in rows.values()],
-                "segment_name": [name for _, name in rows.values()],
                 "confidence": 0.5,
                 "assigned_at": pl.Series([None] * len(rows), dtype=pl.Datetime("us")),
             },
-            schema_overrides={"entity_key": pl.String, "segment_id": pl.Int32, "segment_name": pl.String},
+            schema_overrides={"entity_key": pl.String, "segment_id": pl.Int32},
         )
         write_segments(self.con, dataset, version, frame)
 
@@ -231,8 +227,7 @@ def history(tmp_path: Path) -> Any:
 
 def stays_of(history: History, key: str) -> list[tuple[Any, ...]]:
     rows: list[tuple[Any, ...]] = history.con.execute(
-        "select segment_id, segment_name, from_version, to_version from segment_history where entity_key = ?"
-        " order by valid_from",
+        "select segment_id, from_version, to_version from segment_history where entity_key = ? order by valid_from",
         [key],
     ).fetchall()
     return rows
@@ -243,8 +238,8 @@ def test_a_stay_lasts_through_versions_until_the_segment_is_another(history: His
         rows = {"a": (segment, f"segment {segment}"), "b": (1, "segment 1")}
         history.write("d", version, rows)
         history.publish("d", version, rows)
-    assert stays_of(history, "a") == [(0, "segment 0", 1, 3), (1, "segment 1", 3, 5), (0, "segment 0", 5, None)]
-    assert stays_of(history, "b") == [(1, "segment 1", 1, None)]
+    assert stays_of(history, "a") == [(0, 1, 3), (1, 3, 5), (0, 5, None)]
+    assert stays_of(history, "b") == [(1, 1, None)]
 
 
 def test_what_was_hidden_and_comes_back_stays_anew(history: History) -> None:
@@ -253,7 +248,7 @@ def test_what_was_hidden_and_comes_back_stays_anew(history: History) -> None:
     history.publish("d", 1, rows)
     history.publish("d", 1, None)
     history.publish("d", 1, rows)
-    assert stays_of(history, "a") == [(0, "segment 0", 1, 1), (0, "segment 0", 1, None)]
+    assert stays_of(history, "a") == [(0, 1, 1), (0, 1, None)]
     moves = history.con.execute(MOVES.format("segment_transitions") + " order by publish_id").fetchall()
     assert moves == [(1, "d", None, 1, None, 0, 1), (2, "d", 1, 1, 0, None, 1), (3, "d", None, 1, None, 0, 1)]
 

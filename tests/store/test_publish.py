@@ -23,15 +23,41 @@ from erasmo_dagster.store import published_file
 from erasmo_dagster.store.artifacts import snapshot_path
 from erasmo_dagster.store.checks import GATE, CheckResult, write_check
 from erasmo_dagster.store.history import commit_history
-from erasmo_dagster.store.names import next_segment_id, segment_names
+from erasmo_dagster.store.names import next_segment_id, published_names
 from erasmo_dagster.store.publish import Published, publish, retire, rollback
 from erasmo_dagster.store.sources import ENTITY_KEY
 from erasmo_dagster.store.versions import begin_version, publications, published_versions, record_stage
-from erasmo_dagster.store.warehouse import one_row, open_warehouse, write_metrics, write_segments
+from erasmo_dagster.store.warehouse import one_row, open_warehouse, write_metrics, write_profile, write_segments
 
 
 def settings(**options: Any) -> DatasetSettings:
     return DatasetSettings.model_validate({"source": {"path": "x.csv"}, "key": "id", **options})
+
+
+def described(names: Mapping[int, str]) -> dict[str, pl.DataFrame]:
+    """The least profile: names and nothing else."""
+    ids = pl.Series(list(names), dtype=pl.Int32)
+    descriptions = pl.DataFrame({"segment_id": ids, "segment_name": pl.Series(list(names.values()), dtype=pl.String)})
+    descriptions = descriptions.with_columns(
+        rows=pl.lit(1), share=pl.lit(1.0), summary=pl.lit("s"), typical_row=pl.lit("{}")
+    ).with_columns(
+        central_members=pl.lit([], dtype=pl.List(pl.String)), doubtful_members=pl.lit([], dtype=pl.List(pl.String))
+    )
+    values = pl.DataFrame({"segment_id": ids}).with_columns(
+        column_name=pl.lit("id"), value=pl.lit("1"), value_order=pl.lit(1), rows=pl.lit(1)
+    )
+    traits = values.select("segment_id", "column_name", "value").with_columns(
+        trait_rank=pl.lit(1),
+        kind=pl.lit("category"),
+        in_segment=pl.lit(1.0),
+        in_rest=pl.lit(0.0),
+        effect=pl.lit(2.0),
+        effect_kind=pl.lit("lift"),
+        strength=pl.lit(1.0),
+        column_association=pl.lit(1.0),
+        description=pl.lit("d"),
+    )
+    return {"descriptions": descriptions, "traits": traits, "values": values}
 
 
 PUBLISHED = -1  # a version is compared with what is published as it is made
@@ -82,7 +108,6 @@ def prepare(
                 {
                     "entity_key": pl.Series(held, dtype=pl.String),
                     "segment_id": pl.Series([segments[key][0] for key in held], dtype=pl.Int32),
-                    "segment_name": pl.Series([segments[key][1] for key in held], dtype=pl.String),
                     "confidence": pl.Series([0.5] * len(held), dtype=pl.Float32),
                     "assigned_at": moments,
                 }
@@ -92,6 +117,8 @@ def prepare(
         figures = {"metric": ["silhouette", "unknown"], "value": [0.1, math.nan], "description": ["d", "d"]}
         write_metrics(con, dataset, version, pl.DataFrame(figures))
         record_stage(con, dataset, version, "segment_metrics", inputs_hash="h", details={})
+        write_profile(con, dataset, version, **described(dict(segments[key] for key in held)))
+        record_stage(con, dataset, version, "segment_profile", inputs_hash="h", details={})
         for name in GATE if checked else ():
             write_check(con, dataset, version, CheckResult(name, True, True, "well", {}))
     return version
@@ -490,18 +517,19 @@ def test_an_id_that_was_published_is_never_given_again(project: Project) -> None
     retire(project, {}, "a", reason="gone")
     assert next_id() == 9
     with open_warehouse(project.warehouse) as con:
-        names = segment_names(con, "a", [0, 7, 8, 9])
+        names = published_names(con, "a")
         assert con.execute("select segment_id, first_version from segment_names order by all").fetchall() == [
+            (-1, 1),
             (0, 1),
             (7, 1),
             (8, 3),
         ]
         assert con.execute("select count(*) from segments where segment_id = 8").fetchall() == [(0,)]
-    assert names == {0: "segment 0", 7: "young", 8: "old", 9: "segment 9"}
+    assert names == {-1: "-", 7: "young", 8: "old"}, "one that is called by its number has no name"
 
 
 def test_datasets_have_ids_of_their_own(project: Project) -> None:
     release(project, "a", prepare(project, "a", 0, segments={"1": (7, "x")}))
     with open_warehouse(project.warehouse) as con:
         assert next_segment_id(con, "b") == 0
-        assert segment_names(con, "b", [7]) == {7: "segment 7"}
+        assert published_names(con, "b") == {}

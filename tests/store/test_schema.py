@@ -11,9 +11,9 @@ import pytest
 
 from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.store import schema
-from erasmo_dagster.store.names import next_segment_id, segment_names
-from erasmo_dagster.store.versions import Publication, publications
-from erasmo_dagster.store.warehouse import open_warehouse
+from erasmo_dagster.store.names import next_segment_id, published_names
+from erasmo_dagster.store.versions import Publication, publications, stage_output
+from erasmo_dagster.store.warehouse import open_warehouse, read_names
 
 MOMENT = datetime(2026, 1, 2, 3, 4, 5)
 LATER = datetime(2026, 2, 3, 4, 5, 6)
@@ -89,8 +89,10 @@ def test_an_older_warehouse_keeps_what_it_holds(path: Path) -> None:
     with open_warehouse(path):
         pass
     after = contents(path)
-    unchanged = ("versions", "stage_outputs", "corpus", "segments", "segment_metrics")
+    unchanged = ("versions", "corpus", "segment_metrics")
     assert {name: after[name] for name in unchanged} == {name: before[name] for name in unchanged}
+    assert after["segments"] == [(*row[:4], *row[5:]) for row in before["segments"]]
+    assert [row for row in after["stage_outputs"] if row[2] == "segments"] == before["stage_outputs"]
     assert after["publish_log"] == [(*row, None) for row in before["publish_log"]]
 
 
@@ -104,7 +106,7 @@ def test_the_version_that_is_published_is_the_one_whose_source_is_known(path: Pa
 def test_stays_in_the_published_segments_begin_with_their_publish(path: Path) -> None:
     write_version_1(path)
     with open_warehouse(path) as con:
-        expected = [("a", str(k), (k + 2) % 3, f"segment {(k + 2) % 3}", 2, LATER, None, None) for k in range(4)]
+        expected = [("a", str(k), (k + 2) % 3, 2, LATER, None, None) for k in range(4)]
         assert stays(con) == expected
         assert con.execute("FROM segment_transitions").fetchall() == []
 
@@ -112,7 +114,7 @@ def test_stays_in_the_published_segments_begin_with_their_publish(path: Path) ->
 def test_stays_are_made_of_segments_that_an_earlier_version_holds(path: Path) -> None:
     write_version_1(path, reuse=True)
     with open_warehouse(path) as con:
-        expected = [("a", str(k), (k + 1) % 2, f"segment {(k + 1) % 2}", 2, LATER, None, None) for k in range(4)]
+        expected = [("a", str(k), (k + 1) % 2, 2, LATER, None, None) for k in range(4)]
         assert stays(con) == expected
 
 
@@ -122,10 +124,24 @@ def test_ids_that_were_given_before_the_migration_are_not_given_again(path: Path
         assert next_segment_id(con, "a") == 4  # the third version's count, though it was never published
         assert next_segment_id(con, "b") == 2
         assert next_segment_id(con, "c") == 0
-        assert segment_names(con, "a", [3, 0, 9]) == {3: "segment 3", 0: "segment 0", 9: "segment 9"}
+        assert published_names(con, "a") == {}, "they were called by their numbers, and get names"
         assert con.execute(
             "SELECT segment_id, first_version FROM segment_names WHERE dataset = 'a' ORDER BY 1"
         ).fetchall() == [(0, 1), (1, 1), (2, 2), (3, 3)]
+
+
+@pytest.mark.parametrize("reuse", [False, True])
+def test_what_was_published_before_there_were_profiles_can_be_published_again(path: Path, reuse: bool) -> None:
+    write_version_1(path, reuse=reuse)
+    with open_warehouse(path) as con:
+        profile = stage_output(con, "a", 2, "segment_profile")
+        assert profile is not None
+        assert profile.version == (1 if reuse else 2)
+        assert read_names(con, "a", profile.version) == {k: f"segment {k}" for k in range(2 if reuse else 3)}
+        shares = con.execute(
+            "SELECT dataset, version, sum(rows), sum(share) FROM segment_descriptions GROUP BY ALL ORDER BY ALL"
+        ).fetchall()
+        assert all(rows == 4 and abs(share - 1) < 1e-12 for _, _, rows, share in shares)
 
 
 def test_an_older_warehouse_in_which_nothing_was_done(path: Path) -> None:

@@ -62,9 +62,7 @@ def test_vectors_round_trip_bit_equal_and_leave_no_copy_in_another_dimension(pat
 
 def segments(assigned_at: datetime | None, *keys: str) -> pl.DataFrame:
     moments = pl.Series([assigned_at] * len(keys), dtype=pl.Datetime("us"))
-    return pl.DataFrame(
-        {"entity_key": keys, "segment_id": 3, "segment_name": "s", "confidence": 0.5, "assigned_at": moments}
-    )
+    return pl.DataFrame({"entity_key": keys, "segment_id": 3, "confidence": 0.5, "assigned_at": moments})
 
 
 def test_a_segment_keeps_the_moment_that_it_was_assigned_at_and_gets_this_one_where_it_has_none(path: Path) -> None:

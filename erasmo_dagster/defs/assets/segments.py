@@ -20,7 +20,7 @@ from erasmo_dagster.method.fitted import FittedClustering, FittedState
 from erasmo_dagster.method.matching import SegmentMatch, assign_ids, match_segments
 from erasmo_dagster.method.placing import place_rows
 from erasmo_dagster.store.artifacts import state_dir, text_dir
-from erasmo_dagster.store.names import next_segment_id, segment_names
+from erasmo_dagster.store.names import next_segment_id
 from erasmo_dagster.store.standing import standing_rows
 from erasmo_dagster.store.versions import (
     FITTED_STATE,
@@ -74,12 +74,10 @@ def segments(context: dg.AssetExecutionContext, warehouse: WarehouseResource) ->
     sizes = dict(sorted(Counter(found.segment_ids.tolist()).items()))
     details = {"rows": len(entity_keys), "k": len(sizes), "base": base, **found.details}
     with warehouse.get_connection() as con:
-        names = segment_names(con, run.dataset, sizes)
         rows = pl.DataFrame(
             {
                 "entity_key": entity_keys,
                 "segment_id": found.segment_ids,
-                "segment_name": [names[segment] for segment in found.segment_ids.tolist()],
                 "confidence": found.confidence,
                 "assigned_at": found.assigned_at,
             }

@@ -24,5 +24,5 @@ select
     round(sizes.share, 3) as share,
     round(confidences.median_confidence, 3) as median_confidence
 from sizes
-inner join confidences using (dataset, segment_id)
+inner join confidences on sizes.dataset = confidences.dataset and sizes.segment_id = confidences.segment_id
 order by sizes.dataset, sizes.segment_id

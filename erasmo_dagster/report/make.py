@@ -1,0 +1,145 @@
+"""The report on one dataset of a project, from its published file and its warehouse."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+
+from erasmo_dagster.errors import ErasmoError, disk_errors
+from erasmo_dagster.method import plots
+from erasmo_dagster.method.fitted import FittedState
+from erasmo_dagster.report.gather import gather_report
+from erasmo_dagster.report.render import render_report
+from erasmo_dagster.settings import Project, check_name, load_dataset
+from erasmo_dagster.store.artifacts import text_dir
+from erasmo_dagster.store.versions import StageOutput, stage_output
+from erasmo_dagster.store.warehouse import open_warehouse, read_embeddings, read_segments
+
+_PACKAGES = ("erasmo-dagster", "dagster", "duckdb", "polars", "scikit-learn", "torch", "transformers", "peft")
+_DPI = 200  # sharp on paper
+
+
+def write_report(project: Project, dataset: str, path: Path) -> Path:
+    """Write the report on what is published of a dataset to ``path``, which appears whole or not at all; the path.
+
+    Raises ErasmoError where nothing is published, or ``path`` cannot be written.
+    """
+    text = make_report(project, dataset)
+    path = path.expanduser()
+    if path.is_dir() or not path.parent.is_dir():
+        raise ErasmoError(f"Got {path} to write to", expected="a file in a folder that exists")
+    temporary = path.with_name(f".{path.name}.tmp")
+    with disk_errors(path.parent):
+        try:
+            temporary.write_text(text, encoding="utf-8")
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    return path
+
+
+def make_report(project: Project, dataset: str) -> str:
+    """The report on what is published of a dataset, as HTML. Raises ErasmoError where nothing is."""
+    check_name(dataset)
+    if not project.published.is_file():
+        raise ErasmoError(f"Got no published file {project.published}", fix=f"erasmo run {dataset}")
+    with duckdb.connect(project.published, read_only=True) as con:
+        data = gather_report(con, dataset)
+    outputs = _outputs(project, dataset, data.version)
+    data = replace(data, labels=_labels(project, dataset, outputs))
+    names = {segment.segment_id: segment.name for segment in data.segments}
+    return render_report(data, _projection(project, dataset, outputs, names), _provenance(project, dataset, outputs))
+
+
+def _outputs(project: Project, dataset: str, published: int) -> dict[str, StageOutput]:
+    """The stages of the published version; none where the warehouse is not there."""
+    if not project.warehouse.is_file():
+        return {}
+    stages = ("source_table", "refresh_plan", "text_corpus", "adapter", "embeddings", "segments")
+    with open_warehouse(project.warehouse, lock_timeout=project.settings.lock_timeout) as con:
+        found = {stage: stage_output(con, dataset, published, stage) for stage in stages}
+    return {stage: output for stage, output in found.items() if output is not None}
+
+
+def _labels(project: Project, dataset: str, outputs: dict[str, StageOutput]) -> dict[str, str]:
+    """What the columns are called in the texts."""
+    if "text_corpus" not in outputs:
+        return {}
+    try:
+        plan = FittedState.load(text_dir(project, dataset, outputs["text_corpus"].version)).text
+    except ErasmoError:
+        return {}
+    return {column.name: column.label for column in plan.columns}
+
+
+def _projection(project: Project, dataset: str, outputs: dict[str, StageOutput], names: dict[int, str]) -> bytes | None:
+    """The rows' vectors in two dimensions; None where they are no longer kept."""
+    if not {"embeddings", "segments"} <= set(outputs):
+        return None
+    vectors_of = outputs["embeddings"]
+    with open_warehouse(project.warehouse, lock_timeout=project.settings.lock_timeout) as con:
+        keys, vectors = read_embeddings(con, dataset, vectors_of.version, vectors_of.details["width"])
+        segmented = read_segments(con, dataset, outputs["segments"].version)
+    if keys.is_empty() or keys.to_list() != segmented["entity_key"].to_list():
+        return None
+    labels = segmented["segment_id"].to_numpy().astype(np.int64)
+    return plots.projection(vectors, labels, seed=0, dpi=_DPI, names=names)
+
+
+def _provenance(project: Project, dataset: str, outputs: dict[str, StageOutput]) -> dict[str, str]:
+    """How the segments were made, a line each; nothing of a row, and no path."""
+    told: dict[str, str] = {}
+    source, corpus, adapter = (outputs.get(stage) for stage in ("source_table", "text_corpus", "adapter"))
+    if source is not None:
+        told["Source"] = f"{source.details['rows']} rows, fingerprint {source.details['digest']}"
+    if corpus is not None:
+        told["Columns in the text"] = ", ".join(corpus.details["columns"])
+        if corpus.details["dropped"]:
+            told["Columns left out"] = "; ".join(f"{name}: {why}" for name, why in corpus.details["dropped"].items())
+    if adapter is not None:
+        told["Language model"] = (
+            f"{_public(adapter.details['base_model'])}, revision {adapter.details['revision'][:12]}"
+        )
+        told["Fine-tuning"] = _training(adapter.details)
+    if (plan := outputs.get("refresh_plan")) is not None:
+        decision = plan.details["plan"]["decision"]
+        told["Decision of the last run"] = f"{decision['mode']}: {'; '.join(decision['reasons'])}"
+    try:
+        settings = load_dataset(project, dataset)
+    except ErasmoError:
+        settings = None
+    if settings is not None:
+        told["Vectors"] = _settings(settings.embedding.model_dump(exclude={"batch_tokens"}))
+        told["Clustering"] = _settings(settings.clustering.model_dump())
+        told["Seed"] = str(settings.seed)
+        if settings.sensitive:
+            told["Sensitive columns"] = f"{len(settings.sensitive)}, of which nothing is shown here"
+    told["Software"] = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
+    return told
+
+
+def _public(model: str) -> str:
+    """A base model's name without the machine's folders."""
+    kind, _, place = model.partition(":")
+    return f"path:{Path(place).name}" if kind == "path" else model
+
+
+def _training(details: dict[str, Any]) -> str:
+    training = details.get("training")
+    if not training:
+        return "none: the base model as it is"
+    loss = f", loss on held-out rows {training['eval_loss']:.3g}" if training.get("eval_loss") is not None else ""
+    return (
+        f"{details['method']}, {training['tokens']:,} tokens in {training['steps']} steps,"
+        f" stopped by {training['stopped_by']}{loss}"
+    )
+
+
+def _settings(values: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {v if isinstance(v, str) else json.dumps(v)}" for name, v in values.items())
