@@ -97,3 +97,24 @@ class DatasetWriter:
 @pytest.fixture
 def write_dataset(project: Project, tiny_model: Path) -> DatasetWriter:
     return DatasetWriter(project, tiny_model)
+
+
+@pytest.fixture
+def sql(project: Project) -> Path:
+    """A folder with one mart of all rows, and no test."""
+    folder = project.sql_dir
+    for name in ("marts", "tests"):
+        (folder / name).mkdir(parents=True)
+    (folder / "dbt_project.yml").write_text(
+        "name: own\nversion: '1.0.0'\nprofile: own\nmodel-paths: [marts]\ntest-paths: [tests]\n"
+        "models:\n  +materialized: table\n"
+    )
+    (folder / "marts" / "sources.yml").write_text(
+        "version: 2\nsources:\n  - name: erasmo\n    schema: main\n    tables: [{name: segments}]\n"
+    )
+    (folder / "marts" / "people.sql").write_text("select dataset, entity_key from {{ source('erasmo', 'segments') }}\n")
+    return folder
+
+
+def write_test(sql: Path, query: str, *, severity: str = "error", name: str = "own_rule") -> None:
+    (sql / "tests" / f"{name}.sql").write_text(f"{{{{ config(severity='{severity}') }}}}\n{query}\n")

@@ -29,7 +29,7 @@ from erasmo_dagster.store.sql_models.properties import (
 from erasmo_dagster.store.sql_models.read_tests import TestReader
 from erasmo_dagster.store.sql_models.records import Column, Model, Source, SqlProject, Test
 from erasmo_dagster.store.sql_models.render import SOURCE, Names, Renderer, nearest
-from erasmo_dagster.store.sql_models.statements import Statements
+from erasmo_dagster.store.sql_models.statements import one_select
 
 # What the file has beside the models; that list and the code that writes those tables are held together by a test.
 PUBLISHED = frozenset(
@@ -77,26 +77,22 @@ def load_sql_project(root: Path) -> SqlProject | None:
     _check_described(folder, described.singular, singular, "singular test")
     names = Names(project.name, models.keys(), described.tables.keys(), project.variables())
     renderer = Renderer(names)
-    statements = Statements()
-    try:
-        built = {
-            name: _model(folder, project, renderer, statements, name, *place, described.models.get(name))
-            for name, place in models.items()
-        }
-        order = build_order(
-            {name: model.refs for name, model in built.items()},
-            {name: folder.shown(model.path) for name, model in built.items()},
-        )
-        reader = TestReader(folder, project, renderer, statements)
-        for name, (model, file) in described.models.items():
-            reader.add_generic(model, file, model=name, ways=_ways(project, name, *models[name]))
-        for table, file in described.tables.values():
-            reader.add_generic(table, file, model=None, ways=(project.name, SOURCE, table.name))
-        for name, (path, base) in singular.items():
-            reader.add_singular(name, path, _ways(project, name, path, base), described.singular.get(name))
-        tests: Iterable[Test] = sorted(reader.tests.values(), key=lambda test: test.name)
-    finally:
-        statements.close()
+    built = {
+        name: _model(folder, project, renderer, name, *place, described.models.get(name))
+        for name, place in models.items()
+    }
+    order = build_order(
+        {name: model.refs for name, model in built.items()},
+        {name: folder.shown(model.path) for name, model in built.items()},
+    )
+    reader = TestReader(folder, project, renderer)
+    for name, (model, file) in described.models.items():
+        reader.add_generic(model, file, model=name, ways=_ways(project, name, *models[name]))
+    for table, file in described.tables.values():
+        reader.add_generic(table, file, model=None, ways=(project.name, SOURCE, table.name))
+    for name, (path, base) in singular.items():
+        reader.add_singular(name, path, _ways(project, name, path, base), described.singular.get(name))
+    tests: Iterable[Test] = sorted(reader.tests.values(), key=lambda test: test.name)
     sources = tuple(
         Source(table.name, table.description, _columns(table.columns))
         for table, _ in sorted(described.tables.values(), key=lambda held: held[0].name)
@@ -187,7 +183,6 @@ def _model(
     folder: Folder,
     project: ProjectFile,
     renderer: Renderer,
-    statements: Statements,
     name: str,
     path: Path,
     base: Path,
@@ -209,7 +204,7 @@ def _model(
         description=held[0].description.strip() if held else "",
         columns=_columns(held[0].columns) if held else (),
         materialized=config.get("materialized", "view"),
-        sql=statements.one_select(rendered.text, file),
+        sql=one_select(rendered.text, file),
         refs=rendered.refs,
         sources=rendered.sources,
         folder=re.sub(r"[^A-Za-z0-9_]", "_", group) or "models",

@@ -20,7 +20,7 @@ from erasmo_dagster.store.sql_models.properties import (
 )
 from erasmo_dagster.store.sql_models.records import Severity, Test
 from erasmo_dagster.store.sql_models.render import SOURCE, Renderer
-from erasmo_dagster.store.sql_models.statements import Statements
+from erasmo_dagster.store.sql_models.statements import one_select
 
 
 class TestReader:
@@ -28,9 +28,9 @@ class TestReader:
 
     __test__ = False
 
-    def __init__(self, folder: Folder, project: ProjectFile, renderer: Renderer, statements: Statements) -> None:
+    def __init__(self, folder: Folder, project: ProjectFile, renderer: Renderer) -> None:
         self.folder, self.project = folder, project
-        self.renderer, self.statements = renderer, statements
+        self.renderer = renderer
         self.tests: dict[str, Test] = {}
 
     def add_generic(
@@ -73,7 +73,7 @@ class TestReader:
                 model=rendered.refs[0] if rendered.refs else None,
                 column=None,
                 severity=_severity(config),
-                sql=self.statements.one_select(rendered.text, file),
+                sql=one_select(rendered.text, file),
                 description=(held[0].description if held else "").strip() or _first_comment(text),
                 depends_on=rendered.refs,
                 sources=rendered.sources,
@@ -112,7 +112,7 @@ class TestReader:
                 model=model,
                 column=column,
                 severity=_severity(config),
-                sql=made.sql if made.quoted else self.statements.one_select(made.sql, file),
+                sql=made.sql if made.quoted else one_select(made.sql, file),
                 description=made.description,
                 depends_on=tuple(dict.fromkeys((*own, *made.refs))),
                 sources=tuple(dict.fromkeys((*(() if own else (table,)), *made.sources))),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from functools import cache
 
 import duckdb
 
@@ -15,46 +14,29 @@ _MAY_WRITE = re.compile(r"\b(insert|update|delete|copy|merge|truncate)\b", re.IG
 _WRITES = re.compile(r'"type":"(\w+)_QUERY_NODE"')
 
 
-@cache
-def _parser() -> duckdb.DuckDBPyConnection:
-    """Opened once: it holds nothing, and to open it takes as long as to read ten models."""
-    return duckdb.connect(":memory:", config={"enable_external_access": "false", "threads": 1})
-
-
-class Statements:
-    """A cursor, in memory, that only parses."""
-
-    def __init__(self) -> None:
-        self._con = _parser().cursor()
-
-    def close(self) -> None:
-        """Close the cursor."""
-        self._con.close()
-
-    def one_select(self, sql: str, file: str) -> str:
-        """``sql`` without its closing semicolon. Raises ErasmoError where it is not exactly one SELECT."""
-        try:
-            statements = self._con.extract_statements(sql)
-        except duckdb.Error as error:
-            raise ErasmoError(
-                f"Got SQL in {file} that DuckDB cannot read ({told(error)})", expected="one SELECT", fix="mend it"
-            ) from None
-        kinds = [statement.type.name for statement in statements]
-        if kinds != ["SELECT"]:
-            raise ErasmoError(
-                f"Got {' and '.join(kinds) or 'no statement'} in {file}",
-                expected="one SELECT",
-                fix="keep the one SELECT; a pivot needs its values written out with IN",
-            )
-        if _MAY_WRITE.search(sql):
-            ((parsed,),) = self._con.execute("SELECT json_serialize_sql(?)", [sql]).fetchall()
-            if found := _WRITES.search(str(parsed)):
-                raise ErasmoError(
-                    f"Got {found[1]} within the SELECT of {file}",
-                    expected="one SELECT, which only reads",
-                    fix="take it out: a model is what its SELECT returns",
-                )
-        return _without_semicolon(sql)
+def one_select(sql: str, file: str) -> str:
+    """``sql`` without its closing semicolon. Raises ErasmoError where it is not exactly one SELECT."""
+    try:
+        # By the module's own connection, which holds nothing: to open one takes as long as to read ten models.
+        statements = duckdb.extract_statements(sql)
+    except duckdb.Error as error:
+        raise ErasmoError(
+            f"Got SQL in {file} that DuckDB cannot read ({told(error)})", expected="one SELECT", fix="mend it"
+        ) from None
+    kinds = [statement.type.name for statement in statements]
+    if kinds != ["SELECT"]:
+        raise ErasmoError(
+            f"Got {' and '.join(kinds) or 'no statement'} in {file}",
+            expected="one SELECT",
+            fix="keep the one SELECT; a pivot needs its values written out with IN",
+        )
+    if _MAY_WRITE.search(sql) and (found := _WRITES.search(_as_json(sql))):
+        raise ErasmoError(
+            f"Got {found[1]} within the SELECT of {file}",
+            expected="one SELECT, which only reads",
+            fix="take it out: a model is what its SELECT returns",
+        )
+    return _without_semicolon(sql)
 
 
 def told(error: Exception) -> str:
@@ -64,6 +46,11 @@ def told(error: Exception) -> str:
     at = line.splitlines()[0].strip(" .") if line else ""
     message = " ".join(message.split()).rstrip(" .:")
     return f"{message}, at `{at}`" if at else message
+
+
+def _as_json(sql: str) -> str:
+    with duckdb.connect(":memory:", config={"enable_external_access": "false", "threads": 1}) as con:
+        return str(con.execute("SELECT json_serialize_sql(?)", [sql]).fetchall()[0][0])
 
 
 def _without_semicolon(sql: str) -> str:
