@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PORT ?= 3000
 GROUPS_ALL := slow daemon browser dbt
+# Two processes: tests of the fast group use one thread each, and share nothing but the machine.
+TWO := -n 2 --dist loadfile
 FAST := not slow and not daemon and not browser and not dbt
 
 .PHONY: demo test test-all ui lint format types install clean
@@ -43,12 +45,12 @@ ui: install
 	@$(BIN)/erasmo ui --port $(PORT)
 
 test: install
-	$(BIN)/python -m pytest -m "$(FAST)"
+	$(BIN)/python -m pytest $(TWO) -m "$(FAST)"
 
 test-all: install install-dbt
 	@for group in fast $(GROUPS_ALL); do \
-	  marks=$$group; test $$group = fast && marks="$(FAST)"; \
-	  start=$$(date +%s); $(BIN)/python -m pytest -m "$$marks" || exit 1; \
+	  marks=$$group; at_once=; test $$group = fast && marks="$(FAST)" && at_once="$(TWO)"; \
+	  start=$$(date +%s); $(BIN)/python -m pytest $$at_once -m "$$marks" || exit 1; \
 	  echo "group $$group: $$(( $$(date +%s) - start )) s"; \
 	done
 

@@ -15,6 +15,9 @@ from rich.table import Table
 
 from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.settings import Project, load_dataset
+from erasmo_dagster.store.sql import writes_within
+
+_WRITE_ELSEWHERE = "write in a database of your own: ATTACH the published file there, read-only"
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -60,8 +63,10 @@ def _selected(con: duckdb.DuckDBPyConnection, query: str) -> duckdb.DuckDBPyConn
         raise ErasmoError(
             f"Got {' and '.join(kinds) or 'no statement'}",
             expected="one SELECT (also FROM, WITH, DESCRIBE, SUMMARIZE or SHOW TABLES)",
-            fix="write in a database of your own: ATTACH the published file there, read-only",
+            fix=_WRITE_ELSEWHERE,
         )
+    if (found := writes_within(query)) is not None:
+        raise ErasmoError(f"Got {found} within the SELECT", expected="one that only reads", fix=_WRITE_ELSEWHERE)
     return con.execute(statements[0])
 
 

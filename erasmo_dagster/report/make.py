@@ -52,7 +52,7 @@ def make_report(project: Project, dataset: str) -> str:
     with duckdb.connect(project.published, read_only=True) as con:
         data = gather_report(con, dataset)
     outputs = _outputs(project, dataset, data.version)
-    data = replace(data, labels=_labels(project, dataset, outputs))
+    data = replace(data, labels={**data.labels, **_labels(project, dataset, outputs)})
     names = {segment.segment_id: segment.name for segment in data.segments}
     return render_report(data, _projection(project, dataset, outputs, names), _provenance(project, dataset, outputs))
 

@@ -17,8 +17,21 @@ from erasmo_dagster.errors import ErasmoError
 # A copy from file to file streams in far less. Joins, sorts and duplicate counts beyond it spill to disk, so that
 # a large table costs time and not the memory that the model beside it needs.
 _MEMORY = "1GB"
+# `WITH x AS (COPY …) SELECT` is a SELECT by its type, and would write. These words begin whatever DuckDB takes there;
+# its JSON of the statement tells. A quote within a text is escaped in it, so that no text can look like a node.
+_MAY_WRITE = re.compile(r"\b(insert|update|delete|copy|merge|truncate)\b", re.IGNORECASE)
+_WRITES = re.compile(r'"type":"(\w+)_QUERY_NODE"')
 _DISK_FULL = re.compile(r"No space left on device|Disk quota exceeded|File too large|max_temp_directory_size")
 _DISK_FULL_ERRNO = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def writes_within(query: str) -> str | None:
+    """What a SELECT would do beside reading, such as ``COPY`` in its WITH; None where it only reads."""
+    if not _MAY_WRITE.search(query):
+        return None
+    with duckdb.connect(":memory:", config={"enable_external_access": "false", "threads": 1}) as con:
+        found = _WRITES.search(str(con.execute("SELECT json_serialize_sql(?)", [query]).fetchall()[0][0]))
+    return found[1] if found else None
 
 
 def quote(identifier: str) -> str:

@@ -7,7 +7,8 @@ import math
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -34,17 +35,19 @@ def settings(**options: Any) -> DatasetSettings:
     return DatasetSettings.model_validate({"source": {"path": "x.csv"}, "key": "id", **options})
 
 
-def described(names: Mapping[int, str]) -> dict[str, pl.DataFrame]:
-    """The least profile: names and nothing else."""
+def described(rows: Sequence[tuple[int, str]]) -> dict[str, pl.DataFrame]:
+    """The least profile of rows in segments with names."""
+    names, sizes = dict(rows), Counter(segment for segment, _ in rows)
     ids = pl.Series(list(names), dtype=pl.Int32)
+    counts = pl.Series([sizes[segment] for segment in names], dtype=pl.Int64)
     descriptions = pl.DataFrame({"segment_id": ids, "segment_name": pl.Series(list(names.values()), dtype=pl.String)})
     descriptions = descriptions.with_columns(
-        rows=pl.lit(1), share=pl.lit(1.0), summary=pl.lit("s"), typical_row=pl.lit("{}")
+        rows=counts, share=counts / max(1, len(rows)), summary=pl.lit("s"), typical_row=pl.lit("{}")
     ).with_columns(
         central_members=pl.lit([], dtype=pl.List(pl.String)), doubtful_members=pl.lit([], dtype=pl.List(pl.String))
     )
     values = pl.DataFrame({"segment_id": ids}).with_columns(
-        column_name=pl.lit("id"), value=pl.lit("1"), value_order=pl.lit(1), rows=pl.lit(1)
+        column_name=pl.lit("id"), value=pl.lit("1"), value_order=pl.lit(1), rows=counts
     )
     traits = values.select("segment_id", "column_name", "value").with_columns(
         trait_rank=pl.lit(1),
@@ -117,7 +120,7 @@ def prepare(
         figures = {"metric": ["silhouette", "unknown"], "value": [0.1, math.nan], "description": ["d", "d"]}
         write_metrics(con, dataset, version, pl.DataFrame(figures))
         record_stage(con, dataset, version, "segment_metrics", inputs_hash="h", details={})
-        write_profile(con, dataset, version, **described(dict(segments[key] for key in held)))
+        write_profile(con, dataset, version, **described([segments[key] for key in held]))
         record_stage(con, dataset, version, "segment_profile", inputs_hash="h", details={})
         for name in GATE if checked else ():
             write_check(con, dataset, version, CheckResult(name, True, True, "well", {}))

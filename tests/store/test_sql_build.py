@@ -174,7 +174,7 @@ def test_a_test_that_cannot_run_is_told_with_its_file_and_name(tmp_path: Path) -
 def test_a_with_that_writes_never_runs_even_where_nobody_looked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, word: str
 ) -> None:
-    monkeypatch.setattr("erasmo_dagster.store.sql_models.statements._MAY_WRITE", re.compile("(?!)"))
+    monkeypatch.setattr("erasmo_dagster.store.sql._MAY_WRITE", re.compile("(?!)"))
     text = f"with x as ({word}) select 1 as one"
     for files in (
         {"models/a.sql": "{{ config(materialized='table') }} " + text},

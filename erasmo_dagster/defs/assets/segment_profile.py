@@ -94,7 +94,7 @@ def segment_profile(context: dg.AssetExecutionContext, warehouse: WarehouseResou
 
 
 def _columns(run: StageRun, frame: pl.DataFrame) -> tuple[list[ColumnPlan], list[ColumnPlan]]:
-    """The columns that profiles tell of (those that the method reads), and those whose values are counted (all).
+    """The columns that profiles tell of (those that the method reads), and those whose values are counted.
 
     Keys are neither, nor is anything sensitive by the YAML as it is now, whatever it said at the training.
     """
@@ -105,7 +105,13 @@ def _columns(run: StageRun, frame: pl.DataFrame) -> tuple[list[ColumnPlan], list
     fitted = {column.name: column for column in told}
     others = [name for name in frame.columns if name not in {*private, *settings.key}]
     named = labels(others, settings.columns)
-    return told, [fitted.get(name) or plan_column(frame[name], named[name], settings) for name in others]
+    plans = [fitted.get(name) or plan_column(frame[name], named[name], settings) for name in others]
+    return told, [column for column in plans if not _names_rows(column, frame[column.name])]
+
+
+def _names_rows(column: ColumnPlan, values: pl.Series) -> bool:
+    """Whether the column is a name or an address rather than a category: to count its values says nothing."""
+    return column.kind == "category" and values.n_unique() > max(50, values.len() / 2)
 
 
 def _members(run: StageRun, segmented: pl.DataFrame) -> pl.DataFrame:

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import re
-
 import duckdb
 
 from erasmo_dagster.errors import ErasmoError
-
-# `WITH x AS (COPY …) SELECT` is a SELECT by its type, and would write. These words begin whatever DuckDB takes there;
-# its JSON of the statement tells. A quote within a text is escaped in it, so that no text can look like a node.
-_MAY_WRITE = re.compile(r"\b(insert|update|delete|copy|merge|truncate)\b", re.IGNORECASE)
-_WRITES = re.compile(r'"type":"(\w+)_QUERY_NODE"')
+from erasmo_dagster.store.sql import writes_within
 
 
 def one_select(sql: str, file: str) -> str:
@@ -30,9 +24,9 @@ def one_select(sql: str, file: str) -> str:
             expected="one SELECT",
             fix="keep the one SELECT; a pivot needs its values written out with IN",
         )
-    if _MAY_WRITE.search(sql) and (found := _WRITES.search(_as_json(sql))):
+    if (found := writes_within(sql)) is not None:
         raise ErasmoError(
-            f"Got {found[1]} within the SELECT of {file}",
+            f"Got {found} within the SELECT of {file}",
             expected="one SELECT, which only reads",
             fix="take it out: a model is what its SELECT returns",
         )
@@ -46,11 +40,6 @@ def told(error: Exception) -> str:
     at = line.splitlines()[0].strip(" .") if line else ""
     message = " ".join(message.split()).rstrip(" .:")
     return f"{message}, at `{at}`" if at else message
-
-
-def _as_json(sql: str) -> str:
-    with duckdb.connect(":memory:", config={"enable_external_access": "false", "threads": 1}) as con:
-        return str(con.execute("SELECT json_serialize_sql(?)", [sql]).fetchall()[0][0])
 
 
 def _without_semicolon(sql: str) -> str:
