@@ -31,8 +31,10 @@ POINTS: dict[str, tuple[tuple[str, str | None], ...]] = {
         ("after commit", None),
     ),
     "segment_metrics": (("write", None), ("before commit", None), ("after commit", None), ("gate", None)),
+    "segment_profile": (("write", None), ("before commit", None), ("after commit", None)),
     "published_segments": (
         ("half the file", None),
+        ("half the marts", None),
         ("whole file", None),
         ("before commit", None),
         ("between commit and rename", None),
@@ -41,8 +43,8 @@ POINTS: dict[str, tuple[tuple[str, str | None], ...]] = {
     ),
 }
 CLOCK = "clock"
-_ROUND = 12  # one for each of the 8 stages, one more for publishing, and a fourth by the clock
-_FIRST = {"embeddings": ("write",), "published_segments": ("half the file", "between commit and rename")}
+_ROUND = 12  # one for each of the 9 stages, one more for publishing, and a sixth by the clock
+_FIRST = {"embeddings": ("write",), "published_segments": ("half the marts", "between commit and rename")}
 
 
 @dataclass(frozen=True)
@@ -69,12 +71,12 @@ class Moment:
 
 
 def draw(kills: int, seed: int) -> list[Moment]:
-    """``kills`` moments; every 12 have one in each stage, one more in publishing and three by the clock."""
+    """``kills`` moments; every 12 have one in each stage, one more in publishing and two by the clock."""
     random_ = random.Random(seed)
     decks = {stage: _deck(stage, random_) for stage in POINTS}
     drawn: list[tuple[str, str, str | None]] = []
     while len(drawn) < kills:
-        stages = [*POINTS, "published_segments", CLOCK, CLOCK, CLOCK]
+        stages = [*POINTS, "published_segments", CLOCK, CLOCK]
         assert len(stages) == _ROUND
         round_ = [
             (stage, *_next(decks[stage], stage, random_)) if stage != CLOCK else (CLOCK, "", None) for stage in stages

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
+import shutil
 from pathlib import Path
 
 import polars as pl
 
+from erasmo_dagster import template
 from erasmo_dagster.settings import Project, open_project
 from tests.tiny_models import tiny_causal_lm
 
@@ -31,6 +33,7 @@ def make_project(folder: Path, rows: int) -> Project:
     root = folder / "project"
     (root / "datasets").mkdir(parents=True)
     (root / "workspace.yaml").write_text("load_from: []\n")
+    shutil.copytree(Path(template.__file__).parent / "dbt_like_sql", root / "dbt_like_sql")
     # Few versions, so that publishing has old ones to remove.
     (root / "erasmo.yaml").write_text("keep_versions: 2\nlock_timeout: 30\n")
     model = tiny_causal_lm(folder / "model")

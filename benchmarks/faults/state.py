@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import duckdb
 import polars as pl
 
 from benchmarks.faults.scratch import CHANGING, QUIET
+from erasmo_dagster import template
 from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.method.fitted import FittedState
 from erasmo_dagster.settings import Project, load_dataset
@@ -17,7 +19,20 @@ from erasmo_dagster.store.sources import fingerprint_of
 from erasmo_dagster.store.versions import FITTED_STATE, STAGES
 from erasmo_dagster.store.watch import look
 
-_TABLES = ("segments", "segment_sizes", "segment_metrics", "segment_history", "segment_transitions", "publish_log")
+_TABLES = (
+    "segments",
+    "segment_sizes",
+    "segment_metrics",
+    "segment_profile",
+    "segment_descriptions",
+    "segment_values",
+    "segment_history",
+    "segment_transitions",
+    "publish_log",
+)
+# Tables about all of the file, and those that the models of dbt_like_sql become.
+_OTHERS = ("mart_tests", "file_info")
+_MARTS = tuple(sorted(path.stem for path in (Path(template.__file__).parent / "dbt_like_sql" / "marts").glob("*.sql")))
 # Each query names what is wrong; no row means that nothing is.
 _WHOLE = {
     "rows twice in segments": "SELECT dataset, entity_key FROM segments GROUP BY ALL HAVING count(*) > 1",
@@ -28,8 +43,21 @@ _WHOLE = {
         SELECT dataset FROM (
             SELECT dataset, version FROM segments UNION SELECT dataset, version FROM segment_sizes
             UNION SELECT dataset, version FROM segment_metrics
+            UNION SELECT dataset, version FROM segment_profile
+            UNION SELECT dataset, version FROM segment_descriptions
+            UNION SELECT dataset, version FROM segment_overview
             UNION SELECT dataset, arg_max(version, publish_id) FROM publish_log GROUP BY ALL
         ) GROUP BY ALL HAVING count(*) > 1""",
+    "segments without a description": """
+        SELECT dataset, segment_id FROM segment_sizes EXCEPT SELECT dataset, segment_id FROM segment_descriptions
+        UNION ALL (SELECT dataset, segment_id FROM segment_descriptions
+            EXCEPT SELECT dataset, segment_id FROM segment_sizes)""",
+    "the marts are of other segments": """
+        (SELECT dataset, segment_id, rows FROM segment_overview EXCEPT SELECT dataset, segment_id, rows
+            FROM segment_sizes)
+        UNION ALL (SELECT dataset, segment_id, rows FROM segment_sizes EXCEPT SELECT dataset, segment_id, rows
+            FROM segment_overview)""",
+    "tests of the marts fail": "SELECT test_name FROM mart_tests WHERE NOT passed AND severity = 'error'",
     "open stays are not the segments": """
         WITH stays AS (
             SELECT dataset, entity_key, segment_id, segment_name FROM segment_history WHERE valid_to IS NULL),
@@ -72,7 +100,7 @@ def read_published(project: Project) -> tuple[Content | None, list[str]]:
     try:
         with duckdb.connect(str(project.published), read_only=True) as con:
             names = sorted(name for (name,) in con.execute("SELECT table_name FROM duckdb_tables()").fetchall())
-            expected = sorted([*_TABLES, f"{CHANGING}_segmented", f"{QUIET}_segmented"])
+            expected = sorted([*_TABLES, *_OTHERS, *_MARTS, f"{CHANGING}_segmented", f"{QUIET}_segmented"])
             if names != expected:
                 return None, [f"the published file has the tables {names}"]
             tables = {name: con.execute(f"SELECT * FROM {name} ORDER BY ALL").fetchall() for name in names}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -373,6 +374,7 @@ def _candidate_file(candidate: Path) -> Iterator[None]:
 def _remove(candidate: Path) -> None:
     candidate.unlink(missing_ok=True)
     candidate.with_name(candidate.name + ".wal").unlink(missing_ok=True)
+    shutil.rmtree(candidate.with_name(candidate.name + ".tmp"), ignore_errors=True)  # where DuckDB spills
 
 
 def _sync(path: Path) -> None:

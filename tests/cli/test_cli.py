@@ -19,7 +19,7 @@ def erasmo(project: Project, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Capt
     """Run the command inside the project: exit status, stdout, stderr."""
     monkeypatch.chdir(project.root)
     monkeypatch.setenv("ERASMO_HOME", str(project.home))
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(cli.out, "width", 200)
 
     def erasmo(*arguments: str) -> tuple[int, str, str]:
         monkeypatch.setattr("sys.argv", ["erasmo", *arguments])
