@@ -1,8 +1,9 @@
 """Make the pictures of the docs from a real UI, in Chromium.
 
 ``python -m docs.make_pictures http://127.0.0.1:3000`` makes those of the README: the demo must have run (``make demo``)
-and the UI be open (``make ui``). ``python -m docs.make_pictures refresh`` makes those of "Keep segments fresh", from a
-project of its own with a tiny model.
+and the UI be open (``make ui``); ``python -m docs.make_pictures report`` the one of a report, after the demo.
+``python -m docs.make_pictures refresh`` makes those of "Keep segments fresh", from a project of its own with a tiny
+model.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from erasmo_dagster.settings import Project, open_project
+from erasmo_dagster.report import write_report
+from erasmo_dagster.settings import Project, find_project, open_project
 from erasmo_dagster.store.checks import blocked_versions
 from erasmo_dagster.store.versions import published_versions
 from erasmo_dagster.store.warehouse import open_warehouse
@@ -25,17 +27,42 @@ PICTURES = Path(__file__).parent / "pictures"
 
 
 def main(url: str) -> None:
-    """Save the lineage and the segments of the penguins."""
+    """Save the lineage down to a mart, and the segments and their profile of the penguins."""
     PICTURES.mkdir(exist_ok=True)
-    with browser_page(1600, 780) as page:
-        open_lineage(page, url)
+    with browser_page(1700, 860) as page:
+        open_lineage(page, url, of="marts/segment_overview")
         page.wait_for_timeout(4000)  # the graph moves into place
+        page.mouse.move(900, 500)
+        page.mouse.wheel(0, 60)  # and away from the buttons at its edge
+        page.wait_for_timeout(2000)
         page.screenshot(path=PICTURES / "lineage.png")
+    with browser_page(1500, 860) as page:
+        open_partition(page, url, "segment_profile", "penguins")
+        open_picture(page, "heat_map")
+        page.wait_for_timeout(1000)
+        page.screenshot(path=PICTURES / "heat_map.png")
     with browser_page(1500, 860) as page:
         open_partition(page, url, "segments", "penguins")
         open_picture(page, "projection")
         page.wait_for_timeout(1000)
         page.screenshot(path=PICTURES / "segments.png")
+
+
+def report(folder: Path) -> None:
+    """Save what a report says of the penguins' segments."""
+    PICTURES.mkdir(exist_ok=True)
+    file = write_report(find_project(), "penguins", folder / "penguins.html")
+    with browser_page(1180, 1100) as page:
+        page.goto(file.as_uri())
+        top = page.locator("#segments").bounding_box()
+        last = page.locator("#segments .card").nth(1).bounding_box()
+        assert top is not None
+        assert last is not None
+        page.screenshot(
+            path=PICTURES / "profile.png",
+            full_page=True,
+            clip={"x": 0, "y": top["y"], "width": 1180, "height": last["y"] + last["height"] - top["y"] + 24},
+        )
 
 
 def refresh(folder: Path) -> None:
@@ -81,8 +108,8 @@ def blocked(project: Project) -> bool:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] == ["refresh"]:
+    if sys.argv[1:] in (["refresh"], ["report"]):
         with tempfile.TemporaryDirectory() as folder:
-            refresh(Path(folder))
+            {"refresh": refresh, "report": report}[sys.argv[1]](Path(folder))
     else:
         main(sys.argv[1] if len(sys.argv) > 1 else "http://127.0.0.1:3000")

@@ -46,12 +46,13 @@ def run_demo(out: Console, project: Project) -> None:
         print_dataset(out, project, name)
         reused = [stage for stage, metadata in report.metadata.items() if "reused" in str(metadata.get("made_by"))]
         out.print(f"reused from an earlier run: {', '.join(reused) or 'nothing'}", highlight=False)
-    query = "select dataset, segment_id, count(*) n from segments group by all order by all"
+    query = "select dataset, segment_name, rows, round(share, 2) as share from segment_overview"
     out.rule("query the segments")
     out.print(f'erasmo sql "{query}"', highlight=False, soft_wrap=True)
     print_query(out, project, query, format="table", limit=100)
     out.rule()
     out.print(f"published file   {project.published}", highlight=False, soft_wrap=True)
+    out.print("read a report    erasmo report penguins: one HTML file", highlight=False)
     out.print("open the UI      make ui, or erasmo ui: http://127.0.0.1:3000", highlight=False)
     out.print(
         f"took             {time.monotonic() - started:.0f} s ({refreshed:.0f} s of it for the two refreshes),"

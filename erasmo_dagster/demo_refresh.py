@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +49,9 @@ def _changed_project(project: Project, name: str) -> Project:
     settings = yaml.safe_load(dataset_files(project)[name].read_text())
     settings["source"] = {"path": f"{name}.parquet"}
     (project.home / "demo" / "datasets" / f"{name}.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
+    shutil.rmtree(project.home / "demo" / "dbt_like_sql", ignore_errors=True)
+    if project.sql_dir.is_dir():
+        shutil.copytree(project.sql_dir, project.home / "demo" / "dbt_like_sql")
     return open_project(project.home / "demo", project.home)
 
 

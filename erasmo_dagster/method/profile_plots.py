@@ -174,7 +174,7 @@ def metrics_over_versions(figures: Sequence[tuple[int, Mapping[str, float]]], *,
         axes.plot(last, line[last], "o", color=COLOURS[5], markersize=6)
         falls = last > 0 and line[last] < line[last - 1]  # then there is room below
         axes.annotate(
-            f"{line[last]:.3g}",
+            f"{line[last]:,.0f}" if abs(line[last]) >= 1000 else f"{line[last]:.3g}",
             (last, line[last]),
             xytext=(0, -14 if falls else 7),
             textcoords="offset points",

@@ -32,9 +32,9 @@ def browser_page(width: int = 1500, height: int = 900) -> Iterator[Page]:
             browser.close()
 
 
-def open_lineage(page: Page, url: str) -> None:
-    """The graph of everything that the published file is made of."""
-    page.goto(f"{url}/assets/published_segments?view=lineage&lineageScope=upstream&lineageDepth=10")
+def open_lineage(page: Page, url: str, of: str = "published_segments") -> None:
+    """The graph of everything that an asset is made of."""
+    page.goto(f"{url}/assets/{of}?view=lineage&lineageScope=upstream&lineageDepth=20")
     page.get_by_text("source_table").first.wait_for(timeout=60_000)
 
 

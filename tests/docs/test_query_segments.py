@@ -179,3 +179,29 @@ def test_the_table_of_marts_is_the_folder(project: Project) -> None:
     listed = set(re.findall(r"^\| `(\w+)` \|", PAGE.read_text(), flags=re.MULTILINE))
     shipped = {path.stem for path in (Path(template.__file__).parent / "dbt_like_sql" / "marts").glob("*.sql")}
     assert listed == shipped
+
+
+def test_the_queries_of_the_other_pages_run(project: Project) -> None:
+    root = PAGE.parents[1]
+    readme = (root / "README.md").read_text()
+    queries = re.findall(r'erasmo sql "(select [^"]+)"', readme)
+    fresh = (root / "docs" / "keep-segments-fresh.md").read_text()
+    queries += re.findall(r"^```sql\n((?:.*\n)*?)```$", fresh, flags=re.MULTILINE)
+    assert len(queries) >= 3
+    with duckdb.connect(project.published, read_only=True) as con:
+        for query in queries:
+            con.execute(query)
+
+
+def test_the_tables_that_the_readme_lists_are_those_of_the_file(project: Project) -> None:
+    readme = (PAGE.parents[1] / "README.md").read_text()
+    listed = dict(re.findall(r"^\| `([a-z_<>]+)` \| [^|]+ \| ([^|]+) \|$", readme, flags=re.MULTILINE))
+    with duckdb.connect(project.published, read_only=True) as con:
+        tables = con.execute(
+            "select table_name, list(column_name order by column_index) from duckdb_columns() where not internal"
+            " group by table_name"
+        ).fetchall()
+    held = dict(tables)
+    fixed = {name: columns for name, columns in listed.items() if name != "<dataset>_segmented"}
+    assert {name: ", ".join(held[name]) for name in fixed} == fixed
+    assert "customers_segmented" in held

@@ -96,7 +96,7 @@ def _valued(label: str, value: str) -> str:
     if low in _YES:
         return label
     if low in _NO:
-        return f"{'not' if re.search('(ed|able|ible)$', label, re.IGNORECASE) else 'no'} {label}"
+        return f"{'not' if re.search('(ed|able|ible|ive|ous|al|ful|less|ic)$', label, re.IGNORECASE) else 'no'} {label}"
     if label.lower() in _ITSELF or _says(value, label):
         return value
     if re.match(r"[^\W\d_]", value):
