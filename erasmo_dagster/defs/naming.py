@@ -13,16 +13,17 @@ from erasmo_dagster.method.proposals import ask_base_model, ask_endpoint, to_nam
 from erasmo_dagster.store.names import published_names
 
 
-def name_segments(run: StageRun, profile: TableProfile) -> tuple[dict[int, str], list[str]]:
+def name_segments(run: StageRun, profile: TableProfile, *, forget: bool) -> tuple[dict[int, str], list[str]]:
     """Id -> name of every segment, and remarks for whoever looks at the run.
 
     A name in the YAML comes first; then the one that the segment was published with, which nobody else gets, its own
-    segment gone or not. A model that does not answer is a remark and no failure: the profile names the segment.
+    segment gone or not, unless it is to ``forget`` them. A model that does not answer is a remark and no failure: the
+    profile names the segment.
     """
     given = run.settings.naming.names
     wanted = {name.casefold() for name in given.values()}
     with run.warehouse.get_connection() as con:
-        known = published_names(con, run.dataset)
+        known = {} if forget else published_names(con, run.dataset)
     taken = {i: name for i, name in known.items() if name.casefold() not in wanted} | given
     remarks = []
     if unknown := sorted(set(given) - {segment.segment_id for segment in profile.segments} - set(known)):

@@ -18,5 +18,6 @@ def sampled_rows(rows: pl.DataFrame, seed: int) -> pl.DataFrame:
 
 def columns_of(rows: pl.DataFrame, snapshot: Path) -> pl.DataFrame:
     """The source's columns of these rows, in their order."""
-    source = pl.read_parquet(snapshot).rename({ENTITY_KEY: "__key"})
-    return rows.select(pl.col("entity_key").alias("__key")).join(source, on="__key", how="left", maintain_order="left")
+    source = pl.read_parquet(snapshot)
+    keys = rows.select(pl.col("entity_key").alias(ENTITY_KEY))
+    return keys.join(source, on=ENTITY_KEY, how="left", maintain_order="left")

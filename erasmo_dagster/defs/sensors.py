@@ -20,6 +20,8 @@ from erasmo_dagster.settings import Project, readable_datasets
 from erasmo_dagster.store.marts import digest_in_file, models_digest
 from erasmo_dagster.store.publish import mend
 
+_RETIRE_AGAIN = 600.0  # seconds
+
 
 def build_sensors(project: Project, retire_dataset: dg.JobDefinition, build_marts: Any) -> list[dg.SensorDefinition]:
     """The project's sensors, on from the start, with its interval."""
@@ -69,7 +71,7 @@ def tick(context: dg.SensorEvaluationContext, project: Project) -> dg.SensorResu
         retire_after=project.settings.retire_after.total_seconds(),
         datasets_readable=scan.readable and bool(scan.present),
     )
-    requests = [*map(_run, plan.starts), *_retirements(plan), *_marts(context, project)]
+    requests = [*map(_run, plan.starts), *_retirements(plan, now), *_marts(context, project)]
     for name, note in sorted(plan.notes.items()):
         context.log.info(f"{name}: {note}")
     notes = "; ".join(f"{name}: {note}" for name, note in sorted(plan.notes.items()))
@@ -98,18 +100,23 @@ def _marts(context: dg.SensorEvaluationContext, project: Project) -> list[dg.Run
 
     A change is tried once: what cannot be built waits for the next change, or for whoever starts the job.
     """
-    wanted, held = models_digest(project), digest_in_file(project)
+    try:
+        wanted, held = models_digest(project), digest_in_file(project)
+    except ErasmoError as error:
+        context.log.warning(str(error))
+        return []
     if held is None or wanted == held or runs_in_progress(context.instance):
         return []
     key = f"marts:{wanted}:{held}:{int(project.published.stat().st_mtime)}"
     return [dg.RunRequest(job_name=MARTS_JOB, run_key=key, tags={REASON_TAG: "the SQL of the marts changed"})]
 
 
-def _retirements(plan: WatchPlan) -> list[dg.RunRequest]:
+def _retirements(plan: WatchPlan, now: float) -> list[dg.RunRequest]:
+    # Dagster drops a key that it has run, however that ended: one that failed is tried again after a while.
     return [
         dg.RunRequest(
             job_name="retire_dataset",
-            run_key=f"retire:{name}:{plan.memory[name].absent_since}",
+            run_key=f"retire:{name}:{plan.memory[name].absent_since}:{int(now // _RETIRE_AGAIN)}",
             run_config={"ops": {RETIRE_OP: {"config": {"dataset": name}}}},
         )
         for name in plan.retire

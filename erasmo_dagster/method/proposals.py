@@ -12,7 +12,7 @@ from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.method.base_models import LocalModel
 from erasmo_dagster.method.columns import collapse
 from erasmo_dagster.method.profiling import SegmentProfile, TableProfile, is_usable
-from erasmo_dagster.settings import NamingSettings
+from erasmo_dagster.settings import NOISE_NAME, NamingSettings
 
 _INSTRUCTION = (
     "You name groups of rows of a table for analysts. Answer with one short name of two to five words, "
@@ -33,7 +33,7 @@ def usable_names(answers: Mapping[int, str], taken: Mapping[int, str]) -> tuple[
 
     The first line counts, without quotes, markup or a ``Name:`` before it; a name that is taken is not usable.
     """
-    used = {name.casefold() for name in taken.values()}
+    used = {NOISE_NAME, *(name.casefold() for name in taken.values())}
     names, remarks = {}, []
     for segment_id, answer in sorted(answers.items()):
         name = _cleaned(answer)
@@ -63,7 +63,7 @@ def ask_endpoint(segments: Sequence[SegmentProfile], settings: NamingSettings) -
     Raises ErasmoError where the client is not installed, the key is not set or the endpoint does not answer.
     """
     try:
-        from openai import OpenAI, OpenAIError
+        from openai import DefaultHttpxClient, OpenAI, OpenAIError
     except ImportError as error:
         raise ErasmoError(
             "Got naming.by: endpoint without the package openai", fix='pip install "erasmo-dagster[openai]"'
@@ -73,10 +73,14 @@ def ask_endpoint(segments: Sequence[SegmentProfile], settings: NamingSettings) -
         key = os.environ.get(settings.api_key_env, "")
         if not key:
             raise ErasmoError(f"Got no value in the environment variable {settings.api_key_env}", fix="set it")
+    # What may not leave this machine goes through no proxy and follows no redirect.
+    http = DefaultHttpxClient(trust_env=settings.allow_remote, follow_redirects=settings.allow_remote)
     try:
-        with OpenAI(base_url=settings.url, api_key=key, timeout=settings.timeout, max_retries=2) as client:
+        with OpenAI(
+            base_url=settings.url, api_key=key, timeout=settings.timeout, max_retries=2, http_client=http
+        ) as client:
             return {segment.segment_id: _ask(client, settings.model or "", segment) for segment in segments}
-    except OpenAIError as error:
+    except (OpenAIError, AttributeError, TypeError, ValueError, LookupError) as error:
         # Not its text, which may repeat what was sent: the key among it.
         raise ErasmoError(
             f"Got {type(error).__name__} from the endpoint under naming.url", expected="an answer to a chat completion"
@@ -93,7 +97,8 @@ def _ask(client: Any, model: str, segment: SegmentProfile) -> str:
             {"role": "user", "content": naming_prompt(segment)},
         ],
     )
-    return (answer.choices[0].message.content or "") if answer.choices else ""
+    content = answer.choices[0].message.content if answer.choices else ""
+    return content if isinstance(content, str) else ""
 
 
 def ask_base_model(segments: Sequence[SegmentProfile], base: LocalModel, *, device: str = "auto") -> dict[int, str]:
@@ -126,6 +131,7 @@ def ask_base_model(segments: Sequence[SegmentProfile], base: LocalModel, *, devi
 def _as_chat(tokenizer: Any, prompt: str) -> str:
     if not getattr(tokenizer, "chat_template", None):
         return f"{_INSTRUCTION}\n\n{prompt}"
-    messages = [{"role": "system", "content": _INSTRUCTION}, {"role": "user", "content": prompt}]
+    # In one turn of the user: some templates refuse a system's.
+    messages = [{"role": "user", "content": f"{_INSTRUCTION}\n\n{prompt}"}]
     text: str = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     return text

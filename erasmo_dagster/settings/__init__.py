@@ -16,7 +16,7 @@ from erasmo_dagster.settings.dataset import (
     TextSettings,
 )
 from erasmo_dagster.settings.environment import expand
-from erasmo_dagster.settings.naming import NAME_LENGTH, NamingSettings
+from erasmo_dagster.settings.naming import NAME_LENGTH, NOISE_NAME, NamingSettings
 from erasmo_dagster.settings.project import (
     NAME_PATTERN,
     DatasetScan,
@@ -38,6 +38,7 @@ __all__ = [
     "DEFAULT_MODEL",
     "NAME_LENGTH",
     "NAME_PATTERN",
+    "NOISE_NAME",
     "AdapterSettings",
     "ClusteringSettings",
     "ColumnSettings",

@@ -11,6 +11,7 @@ from pydantic import Field, StringConstraints, model_validator
 from erasmo_dagster.settings.base import Settings
 
 NAME_LENGTH = 60
+NOISE_NAME = "noise"
 Name = Annotated[
     str, StringConstraints(strip_whitespace=True, min_length=1, max_length=NAME_LENGTH, pattern=r"^[^\x00-\x1f\x7f]*$")
 ]
@@ -42,6 +43,8 @@ class NamingSettings(Settings):
     @model_validator(mode="after")
     def _complete(self) -> NamingSettings:
         given = [name.casefold() for name in self.names.values()]
+        if NOISE_NAME in given:
+            raise ValueError(f"got the name {NOISE_NAME!r}, which is that of rows in no segment")
         if len(set(given)) < len(given):
             raise ValueError("expected every name in `naming.names` once")
         if self.by == "endpoint" and not (self.url and self.model):

@@ -35,10 +35,15 @@ def models_digest(project: Project) -> str:
     """A digest of the folder's files; it changes whenever the marts may."""
     digest = hashlib.sha256()
     root = project.sql_dir
-    for path in sorted(root.rglob("*")):
-        if path.suffix in _SUFFIXES and not _OUTPUTS & set(path.relative_to(root).parts) and path.is_file():
-            digest.update(f"{path.relative_to(root)}\0".encode())
-            digest.update(path.read_bytes() + b"\0")
+    try:
+        for path in sorted(root.rglob("*")):
+            parts = path.relative_to(root).parts
+            hidden = any(part.startswith(".") or part in _OUTPUTS for part in parts)
+            if path.suffix in _SUFFIXES and not hidden and path.is_file():
+                digest.update(f"{path.relative_to(root)}\0".encode())
+                digest.update(path.read_bytes() + b"\0")
+    except OSError as error:
+        raise ErasmoError(f"Got {error.strerror!r} for {error.filename}", expected="a file to read") from None
     return digest.hexdigest()[:16]
 
 
@@ -54,16 +59,22 @@ def digest_in_file(project: Project) -> str | None:
     return str(rows[0][0]) if rows else ""
 
 
-def build_marts(project: Project, candidate: Path, dataset: str | None) -> Build:
+def build_marts(project: Project, candidate: Path, dataset: str | None, *, lenient: bool = False) -> Build:
     """Build every model of the project into ``candidate``, run every test, and write the results beside them.
 
     Where ``dataset`` moves to a new version, a failing test of error severity refuses it: one whose failing rows name
     the dataset, or name none and did not fail in the file that is served. Failures that name other datasets are
-    theirs, and are written down. Raises MartTestError; ErasmoError where a model cannot be built.
+    theirs, and are written down. Raises MartTestError; ErasmoError where a model cannot be built, unless it is
+    ``lenient``: the file then has no marts, and no digest, so that the next look has them built anew.
     """
     digest = models_digest(project)
-    sql = load_sql_project(project.sql_dir)
-    build = build_models(candidate, sql) if sql is not None else Build((), ())
+    try:
+        sql = load_sql_project(project.sql_dir)
+        build = build_models(candidate, sql) if sql is not None else Build((), ())
+    except ErasmoError:
+        if not lenient:
+            raise
+        build, digest = Build((), ()), ""
     _write(candidate, build, digest)
     if dataset is not None:
         failing = [test for test in build.tests if not test.passed and test.severity == "error"]

@@ -28,11 +28,23 @@ def published_names(con: duckdb.DuckDBPyConnection, dataset: str) -> dict[int, s
     return dict(rows)
 
 
-def register_segments(con: duckdb.DuckDBPyConnection, dataset: str, version: int, profile_version: int) -> None:
-    """Write down the ids and names that ``version`` is published with."""
+def register_segments(
+    con: duckdb.DuckDBPyConnection, dataset: str, version: int, profile_version: int, *, forget: bool = False
+) -> None:
+    """Write down the ids and names that ``version`` is published with.
+
+    ``forget`` takes all earlier names away, which may tell of a column that is private by now.
+    """
+    if forget:
+        con.execute(
+            "UPDATE segment_names SET segment_name = 'segment ' || segment_id WHERE dataset = ? AND segment_id >= 0",
+            [dataset],
+        )
     con.execute(
         "INSERT INTO segment_names SELECT dataset, segment_id, segment_name, ?::INTEGER FROM segment_descriptions"
         " WHERE dataset = ? AND version = ? ORDER BY segment_id"
-        " ON CONFLICT DO UPDATE SET segment_name = excluded.segment_name",
+        " ON CONFLICT DO UPDATE SET segment_name = CASE"
+        " WHEN excluded.segment_name = 'segment ' || excluded.segment_id THEN segment_name"
+        " ELSE excluded.segment_name END",
         [version, dataset, profile_version],
     )

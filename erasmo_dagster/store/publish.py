@@ -114,7 +114,7 @@ def rollback(
                 fix=f"erasmo versions {dataset}",
             )
         move = _move(con, dataset, version, seen=published.seen_version, run_id="", reason=reason)
-        return _swap(con, project, datasets, move, candidate)
+        return _swap(con, project, datasets, move, candidate, judged=False)
 
 
 def retire(project: Project, datasets: Mapping[str, DatasetSettings], dataset: str, *, reason: str) -> bool:
@@ -125,7 +125,8 @@ def retire(project: Project, datasets: Mapping[str, DatasetSettings], dataset: s
             return False
         source = needed(con, dataset, published.version, "source_table")
         log = _log_row(con, dataset, published.version, 0, 0, source.details["digest"], "", reason)
-        _swap(con, project, datasets, _Move(dataset, published.version, None, published.seen_version, log), candidate)
+        move = _Move(dataset, published.version, None, published.seen_version, log)
+        _swap(con, project, datasets, move, candidate, judged=False)
         return True
 
 
@@ -139,7 +140,7 @@ def mend(project: Project, datasets: Mapping[str, DatasetSettings]) -> bool:
     with _publishing(project) as (con, candidate):
         if _last_publish(con) == _published_in_file(project.published):
             return False
-        _rebuild(con, project, datasets, candidate)
+        _rebuild(con, project, datasets, candidate, lenient=True)
     return True
 
 
@@ -154,12 +155,17 @@ def refresh_marts(project: Project, datasets: Mapping[str, DatasetSettings]) -> 
 
 
 def _rebuild(
-    con: duckdb.DuckDBPyConnection, project: Project, datasets: Mapping[str, DatasetSettings], candidate: Path
+    con: duckdb.DuckDBPyConnection,
+    project: Project,
+    datasets: Mapping[str, DatasetSettings],
+    candidate: Path,
+    *,
+    lenient: bool = False,
 ) -> Build:
-    """Build the file of what is published anew."""
+    """Build the file of what is published anew; where it is ``lenient``, without marts that cannot be built."""
     with unchanged_history(con):
         build_file(con, project, datasets, published_versions(con), None, candidate)
-        marts = build_marts(project, candidate, None)
+        marts = build_marts(project, candidate, None, lenient=lenient)
         _sync(candidate)
         candidate.replace(project.published)
         _sync(project.published.parent)
@@ -238,7 +244,10 @@ def _swap(
     datasets: Mapping[str, DatasetSettings],
     move: _Move,
     candidate: Path,
+    *,
+    judged: bool = True,
 ) -> Published:
+    """Build the file with the move in it and put it in place; a move that is not ``judged`` no mart holds up."""
     dataset, log = move.dataset, move.log
     chosen = published_versions(con)
     if move.segments_version is None:
@@ -247,7 +256,7 @@ def _swap(
         chosen[dataset] = move.version
     with prepared_history(con, dataset, move.version, move.segments_version, log["publish_id"], log["published_at"]):
         build_file(con, project, datasets, chosen, log, candidate)
-        marts = build_marts(project, candidate, None if move.segments_version is None else dataset)
+        marts = build_marts(project, candidate, dataset if judged else None, lenient=not judged)
         _sync(candidate)
         # The versions move first: were the machine to stop here, `mend` would build this same file again.
         with in_transaction(con):
@@ -266,7 +275,8 @@ def _swap(
             commit_history(con)
             if move.segments_version is not None:
                 profile = needed(con, dataset, move.version, "segment_profile")
-                register_segments(con, dataset, move.version, profile.version)
+                forget = bool(profile.details.get("forgets"))
+                register_segments(con, dataset, move.version, profile.version, forget=forget)
         candidate.replace(project.published)
         _sync(project.published.parent)
     removed = remove_superseded(con, project, dataset)

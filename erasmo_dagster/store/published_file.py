@@ -25,14 +25,26 @@ _TABLES = {
     "segment_profile": """
         SELECT p.dataset, c.version, p.segment_id, n.segment_name, p.* EXCLUDE (dataset, version, segment_id)
         FROM main.segment_profile p JOIN chosen_versions c ON p.dataset = c.dataset AND p.version = c.profile_version
-        JOIN known_names n ON p.dataset = n.dataset AND p.segment_id = n.segment_id""",
+        JOIN known_names n ON p.dataset = n.dataset AND p.segment_id = n.segment_id
+        WHERE (p.dataset, p.column_name) NOT IN (FROM hidden_columns)""",
     "segment_descriptions": """
-        SELECT d.* REPLACE (c.version AS version) FROM main.segment_descriptions d
-        JOIN chosen_versions c ON d.dataset = c.dataset AND d.version = c.profile_version""",
+        SELECT d.* REPLACE (c.version AS version, n.segment_name AS segment_name,
+            CASE WHEN o.dataset IS NULL THEN d.summary ELSE '' END AS summary,
+            CASE WHEN o.dataset IS NULL THEN d.rule END AS rule,
+            CASE WHEN o.dataset IS NULL THEN d.rule_precision END AS rule_precision,
+            CASE WHEN o.dataset IS NULL THEN d.rule_coverage END AS rule_coverage,
+            CASE WHEN o.dataset IS NULL THEN d.typical_row ELSE '{}' END AS typical_row,
+            CASE WHEN o.dataset IS NULL THEN d.central_members ELSE [] END AS central_members,
+            CASE WHEN o.dataset IS NULL THEN d.doubtful_members ELSE [] END AS doubtful_members)
+        FROM main.segment_descriptions d
+        JOIN chosen_versions c ON d.dataset = c.dataset AND d.version = c.profile_version
+        JOIN known_names n ON d.dataset = n.dataset AND d.segment_id = n.segment_id
+        LEFT JOIN outdated_profiles o ON d.dataset = o.dataset""",
     "segment_values": """
         SELECT v.dataset, c.version, v.segment_id, n.segment_name, v.* EXCLUDE (dataset, version, segment_id)
         FROM main.segment_values v JOIN chosen_versions c ON v.dataset = c.dataset AND v.version = c.profile_version
-        JOIN known_names n ON v.dataset = n.dataset AND v.segment_id = n.segment_id""",
+        JOIN known_names n ON v.dataset = n.dataset AND v.segment_id = n.segment_id
+        WHERE (v.dataset, v.column_name) NOT IN (FROM hidden_columns)""",
     "segment_sizes": """
         SELECT *, rows / sum(rows) OVER (PARTITION BY dataset) AS share
         FROM (SELECT dataset, version, segment_id, segment_name, count(*) AS rows FROM chosen_segments GROUP BY ALL)""",
@@ -142,12 +154,17 @@ def build_file(
             needed(con, name, version, stage).version for stage in ("segments", "segment_metrics", "segment_profile")
         ]
         con.execute("INSERT INTO chosen_versions VALUES (?, ?, ?, ?, ?)", [name, version, *held])
+    _hide(con, datasets, chosen)
     con.execute(
         "CREATE TEMP VIEW known_names AS WITH chosen AS (SELECT d.dataset, d.segment_id, d.segment_name"
         " FROM main.segment_descriptions d"
-        " JOIN chosen_versions c ON d.dataset = c.dataset AND d.version = c.profile_version)"
-        " FROM chosen UNION ALL BY NAME SELECT dataset, segment_id, segment_name FROM main.segment_names"
-        " ANTI JOIN chosen USING (dataset, segment_id)"
+        " JOIN chosen_versions c ON d.dataset = c.dataset AND d.version = c.profile_version),"
+        " known AS (FROM chosen UNION ALL BY NAME SELECT dataset, segment_id, segment_name FROM main.segment_names"
+        " ANTI JOIN chosen USING (dataset, segment_id))"
+        " SELECT k.dataset, k.segment_id, CASE WHEN o.dataset IS NOT NULL AND k.segment_id >= 0"
+        " AND (k.dataset, k.segment_id, k.segment_name) NOT IN (FROM given_names)"
+        " THEN 'segment ' || k.segment_id ELSE k.segment_name END AS segment_name"
+        " FROM known k LEFT JOIN outdated_profiles o ON k.dataset = o.dataset"
     )
     con.execute(
         "CREATE TEMP VIEW chosen_segments AS SELECT s.* REPLACE (c.version AS version),"
@@ -173,7 +190,34 @@ def build_file(
         con.execute("CHECKPOINT published")
     finally:
         con.execute("DETACH published")
-        con.execute("DROP TABLE new_log; DROP VIEW chosen_segments; DROP VIEW known_names; DROP TABLE chosen_versions")
+        con.execute(
+            "DROP TABLE new_log; DROP VIEW chosen_segments; DROP VIEW known_names; DROP TABLE chosen_versions;"
+            " DROP TABLE hidden_columns; DROP TABLE outdated_profiles; DROP TABLE given_names"
+        )
+
+
+def _private(source: StageOutput, settings: DatasetSettings | None) -> set[str]:
+    """Columns that are private now, or were when the rows were read."""
+    return {*source.details["sensitive"], *(settings.sensitive if settings is not None else ())}
+
+
+def _hide(con: duckdb.DuckDBPyConnection, datasets: Mapping[str, DatasetSettings], chosen: Mapping[str, int]) -> None:
+    """Columns that profiles may not tell of, and profiles that were made when one of them was not private yet.
+
+    What such a profile says in words may tell of the column: only names that the YAML gives are left of it.
+    """
+    con.execute("CREATE TEMP TABLE hidden_columns (dataset VARCHAR, column_name VARCHAR)")
+    con.execute("CREATE TEMP TABLE outdated_profiles (dataset VARCHAR)")
+    con.execute("CREATE TEMP TABLE given_names (dataset VARCHAR, segment_id INTEGER, segment_name VARCHAR)")
+    for name, version in chosen.items():
+        settings = datasets.get(name)
+        private = _private(needed(con, name, version, "source_table"), settings)
+        for column in sorted(private):
+            con.execute("INSERT INTO hidden_columns VALUES (?, ?)", [name, column])
+        if private - set(needed(con, name, version, "segment_profile").details.get("private", ())):
+            con.execute("INSERT INTO outdated_profiles VALUES (?)", [name])
+        for segment, given in settings.naming.names.items() if settings is not None else ():
+            con.execute("INSERT INTO given_names VALUES (?, ?, ?)", [name, segment, given])
 
 
 def _wide_table(
@@ -181,9 +225,7 @@ def _wide_table(
 ) -> None:
     """``<dataset>_segmented``: the source's own columns beside the segment."""
     source = needed(con, dataset, version, "source_table")
-    private = set(source.details["sensitive"])
-    if settings is not None:
-        private = set() if settings.publish.sensitive else private | set(settings.sensitive)
+    private = set() if settings is not None and settings.publish.sensitive else _private(source, settings)
     columns = [name for name in source.details["columns"] if name not in private]
     own = ", ".join(f"t.{quote(name)} AS {quote(alias)}" for name, alias in _aliases(columns).items())
     added = ", ".join(f"s.{name}" for name in WIDE_COLUMNS)

@@ -103,6 +103,22 @@ def test_a_name_stays_with_its_segment_and_can_be_given(
     assert warehouse(project, "select segment_name from segment_names where segment_id = 1") == [("Big spenders",)]
 
 
+def test_names_that_tell_of_a_column_which_is_sensitive_by_now_are_given_anew(
+    project: Project, write_dataset: DatasetWriter, run: Run
+) -> None:
+    write_dataset(extra="naming: {names: {2: Big spenders}}\n")
+    run()
+    assert "technician" in everything(project) + str(published(project, NAMES))
+    write_dataset(extra="naming: {names: {2: Big spenders}}\nsensitive: job\n")
+    run()
+    told = everything(project) + str(published(project, "from segment_history")) + str(published(project, NAMES))
+    assert not any(job in told for job in ("technician", "retired", "student"))
+    assert not any(job in make_report(project, "customers") for job in ("technician", "retired", "student"))
+    names = dict(published(project, NAMES))
+    assert names[2] == "Big spenders"
+    assert len(set(names.values())) == 3
+
+
 def test_a_key_that_is_sensitive_names_no_member(project: Project, write_dataset: DatasetWriter, run: Run) -> None:
     frame = customers(30).with_columns(id=pl.format("person-{}", "id"))
     write_dataset(frame=frame, extra="sensitive: id\n")

@@ -56,13 +56,14 @@ class Endpoint:
                 }
                 if content == "no choices":
                     answer = {"choices": []}
-                payload = (
-                    b"<html>"
-                    if content == "html"
-                    else json.dumps(
-                        {"id": "1", "object": "chat.completion", "created": 1, "model": "m", **answer}
-                    ).encode()
-                )
+                bodies = {
+                    "html": b"<html>",
+                    "[]": b"[]",
+                    "no message": b'{"choices": [{}]}',
+                    "a list": b'{"choices": [{"message": {"role": "assistant", "content": ["x"]}}]}',
+                }
+                whole = {"id": "1", "object": "chat.completion", "created": 1, "model": "m", **answer}
+                payload = bodies.get(content) or json.dumps(whole).encode()
                 self.send_response(outer.status)
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(payload)))
@@ -139,6 +140,31 @@ def test_an_answer_without_a_choice_is_an_empty_proposal(profile: TableProfile, 
     assert ask_endpoint(profile.segments[:1], endpoint.settings) == {0: ""}
 
 
+@pytest.mark.parametrize("answer", ["html", "[]", "no message"])
+def test_an_answer_of_another_form_is_told_of(profile: TableProfile, endpoint: Endpoint, answer: str) -> None:
+    endpoint.answers = [answer]
+    with pytest.raises(ErasmoError, match="from the endpoint under"):
+        ask_endpoint(profile.segments[:1], endpoint.settings)
+
+
+def test_an_answer_that_is_no_text_is_an_empty_proposal(profile: TableProfile, endpoint: Endpoint) -> None:
+    endpoint.answers = ["a list"]
+    assert ask_endpoint(profile.segments[:1], endpoint.settings) == {0: ""}
+
+
+def test_a_proxy_gets_nothing_that_may_not_leave(
+    profile: TableProfile, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, endpoint.settings.url.removesuffix("/v1"))  # type: ignore[union-attr]
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    away = endpoint.settings.model_copy(update={"url": "http://127.0.0.1:9/v1"})
+    with pytest.raises(ErasmoError):
+        ask_endpoint(profile.segments[:1], away)
+    assert endpoint.got == []
+
+
 def test_a_key_that_is_not_set_is_told_of(profile: TableProfile, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NAMING_KEY", raising=False)
     settings = NamingSettings(by="endpoint", url="http://localhost:9", model="m", api_key_env="NAMING_KEY")
@@ -165,7 +191,7 @@ def test_the_first_line_of_an_answer_is_the_name(answer: str, name: str) -> None
     assert usable_names({0: answer}, {}) == ({0: name}, [])
 
 
-@pytest.mark.parametrize("answer", ["", "  \n ", "x" * 61, '""', "taken ONE"])
+@pytest.mark.parametrize("answer", ["", "  \n ", "x" * 61, '""', "taken ONE", "Noise"])
 def test_what_cannot_be_a_name_is_a_remark(answer: str) -> None:
     names, remarks = usable_names({4: answer}, {1: "Taken one"})
     assert names == {}
@@ -187,6 +213,7 @@ def test_two_segments_do_not_get_one_name() -> None:
         {"by": "endpoint", "url": "http://10.0.0.1/v1", "model": "m"},
         {"names": {0: "a", 1: "A"}},
         {"names": {-1: "a"}},
+        {"names": {0: "Noise"}},
         {"names": {0: "two\nlines"}},
         {"names": {0: "x" * 61}},
         {"names": {0: "  "}},

@@ -100,6 +100,31 @@ def test_hiding_a_dataset_is_never_held_up(project: Project, sql: Path) -> None:
     assert versions(project) == {"b": 1}
 
 
+def test_going_back_is_never_held_up(project: Project, sql: Path) -> None:
+    for rows in (4, 3):
+        release(project, "a", prepare(project, "a", rows))
+    write_test(sql, "select dataset from {{ ref('people') }} having count(*) > 3")
+    rollback(project, {}, "a", 1, reason="back")
+    assert versions(project) == {"a": 1}
+
+
+def test_sql_that_fails_holds_up_no_hiding_and_no_mending(project: Project, sql: Path) -> None:
+    for dataset in ("a", "b"):
+        release(project, dataset, prepare(project, dataset, 4))
+    good = (sql / "marts" / "people.sql").read_text()
+    (sql / "marts" / "people.sql").write_text("select nonsense\n")
+    assert retire(project, {}, "a", reason="gone")
+    assert read(project, "select distinct dataset from segments") == [("b",)]
+    project.published.unlink()
+    assert mend(project, {})
+    assert read(project, "select distinct dataset from segments") == [("b",)]
+    assert digest_in_file(project) != models_digest(project), "the marts are still to be built"
+    (sql / "marts" / "people.sql").write_text(good)
+    refresh_marts(project, {})
+    assert read(project, "select count(*) from people") == [(4,)]
+    assert digest_in_file(project) == models_digest(project)
+
+
 def test_sql_that_fails_leaves_the_file_as_it_was_and_names_the_model(project: Project, sql: Path) -> None:
     release(project, "a", prepare(project, "a", 4))
     before = project.published.read_bytes()

@@ -443,7 +443,7 @@ def break_history(patch: pytest.MonkeyPatch) -> None:
 
 
 def break_names(patch: pytest.MonkeyPatch) -> None:
-    def fail(*_: Any) -> None:
+    def fail(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt("stop")
 
     patch.setattr(publishing, "register_segments", fail)
@@ -498,6 +498,38 @@ def test_an_error_of_the_database_while_the_versions_move_is_told_as_it_is(
     release(project, "a", version)
 
 
+def test_a_column_that_becomes_sensitive_is_told_of_no_more(project: Project) -> None:
+    rows = {"1": (0, "id 1"), "2": (1, "Families")}
+    release(project, "a", prepare(project, "a", 0, segments=rows))
+    release(project, "b", prepare(project, "b", 2))
+    assert read(project, "select count(*) from segment_profile where dataset = 'a'") == [(2,)]
+    private = settings(sensitive="id", naming={"names": {1: "Families"}})
+    publishing.refresh_marts(project, {"a": private})
+    for table in ("segment_profile", "segment_values"):
+        assert read(project, f"select distinct dataset from {table}") == [("b",)], table
+    told = "select segment_name, summary, rule, typical_row from segment_descriptions where dataset = 'a' order by 1"
+    assert read(project, told) == [("Families", "", None, "{}"), ("segment 0", "", None, "{}")]
+    for table in ("segments", "segment_sizes", "segment_history"):
+        names = f"select distinct segment_name from {table} where dataset = 'a' order by 1"
+        assert read(project, names) == [("Families",), ("segment 0",)], table
+    # A profile that was made without it is told of whole.
+    with open_warehouse(project.warehouse) as con:
+        record_stage(con, "a", 1, "segment_profile", inputs_hash="h", details={"private": ["id"]})
+    publishing.refresh_marts(project, {"a": private})
+    assert read(project, "select distinct segment_name from segments where dataset = 'a' order by 1") == [
+        ("Families",),
+        ("id 1",),
+    ]
+
+
+def test_going_back_to_segments_without_names_forgets_none(project: Project) -> None:
+    for name in ("segment 0", "Families"):
+        release(project, "a", prepare(project, "a", 0, segments={"1": (0, name)}))
+    rollback(project, {}, "a", 1, reason="back")
+    with open_warehouse(project.warehouse) as con:
+        assert published_names(con, "a") == {0: "Families"}
+
+
 # --- ids -----------------------------------------------------------------------------------------
 
 
@@ -528,7 +560,7 @@ def test_an_id_that_was_published_is_never_given_again(project: Project) -> None
             (8, 3),
         ]
         assert con.execute("select count(*) from segments where segment_id = 8").fetchall() == [(0,)]
-    assert names == {-1: "-", 7: "young", 8: "old"}, "one that is called by its number has no name"
+    assert names == {-1: "-", 0: "renamed", 7: "young", 8: "old"}, "a name is not lost to a version without one"
 
 
 def test_datasets_have_ids_of_their_own(project: Project) -> None:

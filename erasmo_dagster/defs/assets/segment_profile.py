@@ -19,6 +19,8 @@ from erasmo_dagster.method.drift import own_distances
 from erasmo_dagster.method.fitted import FittedState
 from erasmo_dagster.method.profiling import SegmentProfile, TableProfile, count_values, profile_segments
 from erasmo_dagster.store.artifacts import snapshot_path, state_dir, text_dir
+from erasmo_dagster.store.sources import ENTITY_KEY
+from erasmo_dagster.store.versions import publications, stage_output
 from erasmo_dagster.store.warehouse import read_embeddings, read_segments, write_profile
 
 MEMBERS = 5  # central and doubtful ones that a description names
@@ -39,21 +41,22 @@ def segment_profile(context: dg.AssetExecutionContext, warehouse: WarehouseResou
     with warehouse.get_connection() as con:
         segmented = read_segments(con, run.dataset, run.inputs["segments"].version)
     path = snapshot_path(run.project, run.dataset, run.inputs["source_table"].version)
-    frame = columns_of(segmented, path).drop("__key")
+    frame = columns_of(segmented, path).drop(ENTITY_KEY)
     segment_ids = segmented["segment_id"].to_numpy()
     told, shown = _columns(run, frame)
     profile = profile_segments(frame, segment_ids, told, language=settings.text.language, seed=settings.seed)
     values = count_values(frame, segment_ids, shown)
-    names, remarks = name_segments(run, profile)
+    private = sorted({*settings.sensitive, *run.inputs["source_table"].details["sensitive"]})
+    forgets = _is_more_than_before(run, private)
+    names, remarks = name_segments(run, profile, forget=forgets)
     for remark in remarks:
         context.log.warning(remark)
     descriptions = _descriptions(profile, names, _members(run, segmented))
     traits = _traits(profile)
     with warehouse.get_connection() as con:
         write_profile(con, run.dataset, run.version, descriptions=descriptions, traits=traits, values=values)
-        output = run.record(
-            con, run.hash_inputs(settings.naming.model_dump(), settings.sensitive), {"named": len(names)}
-        )
+        hashed = run.hash_inputs(settings.naming.model_dump(), private)
+        output = run.record(con, hashed, {"named": len(names), "private": private, "forgets": forgets})
     metadata: dict[str, Any] = {
         "profile": table(
             [
@@ -93,6 +96,14 @@ def segment_profile(context: dg.AssetExecutionContext, warehouse: WarehouseResou
     return run.result(output, {"segments": len(names), **metadata})
 
 
+def _is_more_than_before(run: StageRun, private: list[str]) -> bool:
+    """Whether a column has become private since the published profile, whose names may tell of it."""
+    with run.warehouse.get_connection() as con:
+        published = publications(con).get(run.dataset)
+        before = stage_output(con, run.dataset, published.version, "segment_profile") if published else None
+    return before is not None and bool(set(private) - set(before.details.get("private", private)))
+
+
 def _columns(run: StageRun, frame: pl.DataFrame) -> tuple[list[ColumnPlan], list[ColumnPlan]]:
     """The columns that profiles tell of (those that the method reads), and those whose values are counted.
 
@@ -121,10 +132,10 @@ def _members(run: StageRun, segmented: pl.DataFrame) -> pl.DataFrame:
         return empty
     vectors_of = run.inputs["embeddings"]
     with run.warehouse.get_connection() as con:
-        _, vectors = read_embeddings(con, run.dataset, vectors_of.version, vectors_of.details["width"])
+        keys, vectors = read_embeddings(con, run.dataset, vectors_of.version, vectors_of.details["width"])
     fitted = FittedState.load(state_dir(run.project, run.dataset, run.inputs["segments"].version)).clustering
-    if fitted is None:
-        return empty
+    if fitted is None or not keys.equals(segmented["entity_key"]):
+        return empty  # vectors of other rows, where stages were materialized one by one
     centre = {segment: index for index, segment in enumerate(fitted.segment_ids)}
     index = np.array([centre.get(i, -1) for i in segmented["segment_id"].to_list()], dtype=np.int64)
     distance = np.full(len(index), np.nan)

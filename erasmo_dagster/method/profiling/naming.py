@@ -9,9 +9,8 @@ from collections.abc import Iterator, Mapping
 from erasmo_dagster.method.profiling.phrases import phrase, says_the_same
 from erasmo_dagster.method.profiling.results import NOISE, SegmentProfile, TableProfile, Trait
 from erasmo_dagster.method.profiling.shown import clean
-from erasmo_dagster.settings.naming import NAME_LENGTH
+from erasmo_dagster.settings.naming import NAME_LENGTH, NOISE_NAME
 
-NOISE_NAME = "noise"
 # A second trait is said where it is at least this share as strong as the first.
 _WORTH_SAYING = 0.4
 _MOST_PARTS = 8  # traits that names are tried with
