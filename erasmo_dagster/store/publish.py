@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -365,10 +366,17 @@ def _log_row(
         "fingerprint": digest,
         "rows": rows,
         "segments": segments,
-        "published_at": now(con),
+        "published_at": _moment(con, dataset),
         "reason": reason,
         "figures": json.dumps({metric: value for metric, value in figures if value is not None and isfinite(value)}),
     }
+
+
+def _moment(con: duckdb.DuckDBPyConnection, dataset: str) -> datetime:
+    """Now, but later than the dataset's last publish, whatever the machine's clock said then: stays do not overlap."""
+    (last,) = one_row(con.execute("SELECT max(published_at) FROM publish_log WHERE dataset = ?", [dataset]))
+    moment: datetime = now(con)
+    return moment if last is None or moment > last else last + timedelta(milliseconds=1)
 
 
 @contextmanager

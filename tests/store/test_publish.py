@@ -9,6 +9,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -528,6 +529,15 @@ def test_going_back_to_segments_without_names_forgets_none(project: Project) -> 
     rollback(project, {}, "a", 1, reason="back")
     with open_warehouse(project.warehouse) as con:
         assert published_names(con, "a") == {0: "Families"}
+
+
+def test_a_clock_that_was_ahead_leaves_no_stays_that_overlap(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(publishing, "now", lambda _: datetime(2099, 1, 1))
+        release(project, "a", prepare(project, "a", 0, segments={"1": (0, "x")}))
+    release(project, "a", prepare(project, "a", 0, segments={"1": (1, "y")}))
+    stays = read(project, "select segment_id, valid_from < coalesce(valid_to, '2100-01-01') from segment_history")
+    assert sorted(stays) == [(0, True), (1, True)]
 
 
 # --- ids -----------------------------------------------------------------------------------------
