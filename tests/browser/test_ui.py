@@ -52,9 +52,9 @@ def test_the_ui_shows_lineage_partitions_and_plots(server: Webserver) -> None:
         for asset in ("segment_profile", "stg_segments", "segment_overview"):
             assert page.get_by_text(asset, exact=True).first.is_visible(), asset
         page.goto(f"{server.url}/assets/marts/segment_overview?view=checks")
-        page.get_by_text("not_null_segment_overview_dataset").first.wait_for(timeout=60_000)
+        page.get_by_text("not_null_segment_overview_dataset").first.wait_for(state="attached", timeout=60_000)
         page.goto(f"{server.url}/assets/marts/segment_overview?view=overview")
-        page.get_by_text("median_confidence").first.wait_for(timeout=60_000)
+        page.get_by_text("median_confidence").first.wait_for(state="attached", timeout=60_000)
         open_partition(page, server.url, "adapter", "people")
         assert open_picture(page, "loss").is_visible()
         open_partition(page, server.url, "segment_metrics", "people")
