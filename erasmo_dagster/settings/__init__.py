@@ -1,20 +1,17 @@
 """Every setting, declared once: a dataset's YAML, the project's ``erasmo.yaml``, and where things are."""
 
+from erasmo_dagster.settings.adapter import DEFAULT_MODEL, AdapterSettings, LoraSettings
 from erasmo_dagster.settings.base import Duration, Settings
+from erasmo_dagster.settings.clustering import ClusteringSettings
 from erasmo_dagster.settings.dataset import (
-    DEFAULT_MODEL,
-    AdapterSettings,
-    ClusteringSettings,
     ColumnSettings,
     DatasetSettings,
-    EmbeddingSettings,
     Format,
-    LoraSettings,
     PublishSettings,
     SourceSettings,
     TableSettings,
-    TextSettings,
 )
+from erasmo_dagster.settings.embedding import EmbeddingSettings
 from erasmo_dagster.settings.environment import expand
 from erasmo_dagster.settings.naming import NAME_LENGTH, NOISE_NAME, NamingSettings
 from erasmo_dagster.settings.project import (
@@ -33,6 +30,7 @@ from erasmo_dagster.settings.project import (
     write_schema,
 )
 from erasmo_dagster.settings.refresh import GateSettings, NotifySettings, RefreshSettings
+from erasmo_dagster.settings.text import TextSettings
 
 __all__ = [
     "DEFAULT_MODEL",

