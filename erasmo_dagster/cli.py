@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from erasmo_dagster.cli_experiments import app as experiments
 from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.quiet_exit import quiet_exit
 
@@ -20,6 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+app.add_typer(experiments, name="experiment")
 _INTERRUPTED = 130
 out = Console()
 err = Console(stderr=True)
@@ -37,7 +39,7 @@ def init(folder: Annotated[Path, typer.Argument(help="Folder to make; it must be
 
 @app.command()
 def add(
-    file: Annotated[str, typer.Argument(help="CSV, TSV, Parquet, JSON lines, DuckDB or SQLite file.")],
+    file: Annotated[str, typer.Argument(help="CSV, TSV, Parquet, JSON lines, DuckDB, SQLite or text file.")],
     key: Annotated[
         list[str], typer.Option(help="Column that names a row; give it again for a key of several columns.")
     ] = [],  # noqa: B006

@@ -26,6 +26,13 @@ def on_terminal() -> Iterator[None]:
             _terminal = None
 
 
+def note(text: str) -> None:
+    """A line beside the bars, on stderr."""
+    from tqdm import tqdm
+
+    tqdm.write(text, file=_terminal or sys.stderr)
+
+
 def bar(description: str, total: int | None, unit: str) -> tqdm[Any]:
     """A tqdm bar on stderr; use it as a context manager and call ``update(n)``.
 

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.settings import Project, load_dataset
-from erasmo_dagster.store.sql import writes_within
+from erasmo_dagster.store.sql import ONE_SELECT, statement_kinds
 
 _WRITE_ELSEWHERE = "write in a database of your own: ATTACH the published file there, read-only"
 
@@ -57,17 +57,14 @@ def print_query(out: Console, project: Project, query: str, *, format: str, limi
 
 def _selected(con: duckdb.DuckDBPyConnection, query: str) -> duckdb.DuckDBPyConnection:
     """Run a query that only reads. Whatever its access, DuckDB lets COPY write over the very file that is open."""
-    statements = con.extract_statements(query)
-    kinds = [statement.type.name for statement in statements]
-    if kinds != ["SELECT"]:
+    kinds = statement_kinds(con, query)
+    if kinds != ONE_SELECT:
         raise ErasmoError(
             f"Got {' and '.join(kinds) or 'no statement'}",
-            expected="one SELECT (also FROM, WITH, DESCRIBE, SUMMARIZE or SHOW TABLES)",
+            expected="one SELECT that only reads (also FROM, WITH, DESCRIBE, SUMMARIZE or SHOW TABLES)",
             fix=_WRITE_ELSEWHERE,
         )
-    if (found := writes_within(query)) is not None:
-        raise ErasmoError(f"Got {found} within the SELECT", expected="one that only reads", fix=_WRITE_ELSEWHERE)
-    return con.execute(statements[0])
+    return con.execute(query)
 
 
 def _print_rows(out: Console, result: duckdb.DuckDBPyConnection, *, format: str, limit: int) -> None:

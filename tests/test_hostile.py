@@ -559,6 +559,7 @@ def test_every_table_is_there_with_every_row(place: Place) -> None:
         "segment_profile",
         "segment_descriptions",
         "segment_values",
+        "segment_memberships",
         "mart_tests",
         "file_info",
         "segment_history",

@@ -26,6 +26,7 @@ _TABLES = (
     "segment_profile",
     "segment_descriptions",
     "segment_values",
+    "segment_memberships",
     "segment_history",
     "segment_transitions",
     "publish_log",

@@ -4,6 +4,7 @@ import dagster as dg
 
 from erasmo_dagster.defs.assets import STAGE_ASSETS
 from erasmo_dagster.defs.checks import GATE_CHECKS
+from erasmo_dagster.defs.experiments import experiment_job
 from erasmo_dagster.defs.freshness import is_fresh
 from erasmo_dagster.defs.jobs import retire_job, segment_dataset
 from erasmo_dagster.defs.marts import mart_definitions
@@ -19,7 +20,7 @@ def build_definitions(project: Project) -> dg.Definitions:
     return dg.Definitions(
         assets=[*STAGE_ASSETS, *marts.assets],
         asset_checks=[*GATE_CHECKS, is_fresh, *marts.checks],
-        jobs=[segment_dataset, retire_dataset, marts.job],
+        jobs=[segment_dataset, retire_dataset, marts.job, experiment_job(project)],
         sensors=build_sensors(project, retire_dataset, marts.job),
         schedules=build_schedules(project),
         resources=project_resources(project),

@@ -65,7 +65,7 @@ def _eval_loss_is_finite(candidate: Candidate) -> Verdict:
     """The loss on held-out rows is a finite number: training has not run away."""
     details = candidate.output("adapter").details
     loss = (details.get("training") or {}).get("eval_loss")
-    if details["method"] == "none" or "training" not in details:
+    if "training" not in details:
         return True, "nothing was trained", {}
     if loss is None:
         return True, "no rows were held out (adapter.eval_fraction)", {}

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from erasmo_dagster import progress
 from erasmo_dagster.defs.stages import StageRun, settings_digests
-from erasmo_dagster.method.base_models import resolve
 from erasmo_dagster.method.embedding import EmbeddingResult, embed_rows
-from erasmo_dagster.method.encoders import CausalLMEncoder
+from erasmo_dagster.method.encoders.kinds import open_encoder
 from erasmo_dagster.method.memory import release_memory
 from erasmo_dagster.method.textual import TextPlan
-from erasmo_dagster.store.artifacts import adapter_dir
+from erasmo_dagster.method.vector_cache import VectorCache
+from erasmo_dagster.settings.naming import is_here
+from erasmo_dagster.store.artifacts import adapter_dir, vectors_dir
 from erasmo_dagster.store.versions import StageOutput, encoded_by, inputs_hash
 from erasmo_dagster.store.warehouse import read_vectors
+
+_IDENTITY = ("encoder", "options", "base_model", "revision")
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,8 +38,10 @@ class Encoded:
 
 
 def encoder_id(run: StageRun, adapter: StageOutput) -> str:
-    """What vectors depend on beside their text: the adapter's weights and the settings of embedding."""
-    return inputs_hash(adapter.version, settings_digests(run.settings)["embedding"])
+    """What vectors depend on beside their text: the encoder, what it has learnt, and the settings of embedding."""
+    about = adapter.details
+    learnt = adapter.version if about["learns"] else {name: about.get(name) for name in _IDENTITY}
+    return inputs_hash(learnt, settings_digests(run.settings)["embedding"])
 
 
 def encode(run: StageRun, adapter: StageOutput, corpus: pl.DataFrame, plan: TextPlan) -> Encoded:
@@ -69,12 +76,27 @@ def _looked_up(hashes: pl.DataFrame, known: pl.DataFrame) -> npt.NDArray[np.floa
 
 
 def _read(run: StageRun, adapter: StageOutput, rows: list[list[str]], plan: TextPlan) -> EmbeddingResult:
-    # The adapter names its base model: the YAML may have moved on since it was trained.
-    base = resolve(adapter.details["base_model"], run.project.models)
-    folder = adapter_dir(run.project, run.dataset, adapter.version) if adapter.details["method"] != "none" else None
-    encoder = CausalLMEncoder(base, folder, run.settings.embedding, device=run.settings.adapter.device)
+    folder = adapter_dir(run.project, run.dataset, adapter.version) if adapter.details["learns"] else None
+    encoder = open_encoder(adapter.details, run.settings, folder, run.project.models)
+    _tell_what_leaves(run, plan, len(rows))
     labels = [column.label for column in plan.columns]
-    result = embed_rows(rows, encoder, run.settings.embedding, seed=run.settings.seed, features=labels)
+    # What is done is kept beside the versions until this one has it all: no text is read, or paid for, twice.
+    with VectorCache(vectors_dir(run.project, run.dataset, encoder_id(run, adapter))) as cache:
+        result = embed_rows(rows, encoder, run.settings.embedding, seed=run.settings.seed, features=labels, cache=cache)
     del encoder
     release_memory()
     return result
+
+
+def _tell_what_leaves(run: StageRun, plan: TextPlan, rows: int) -> None:
+    """Say once, before anything is sent, which columns go to another machine."""
+    address = run.settings.encoder.remote
+    if address is None or is_here(address):
+        return
+    columns = ", ".join(column.name for column in plan.columns)
+    progress.note(f"{run.dataset}: the text of {rows:,} rows goes to {address}, made of these columns: {columns}")
+
+
+def forget_unfinished(run: StageRun, encoder: str) -> None:
+    """Remove what an embedding keeps while it is under way, once the warehouse has its vectors."""
+    shutil.rmtree(vectors_dir(run.project, run.dataset, encoder), ignore_errors=True)

@@ -67,14 +67,17 @@ def report_marts(context: dg.AssetExecutionContext, project: Project, build: Bui
         if built.name in models:
             key, metadata = model_key(models[built.name]), _metadata(sql, models[built.name], built)
             context.log_event(dg.AssetMaterialization(asset_key=key, metadata=metadata))
-    report_tests(context, project, build)
+    _report_tests(context, sql, build)
 
 
 def report_tests(context: dg.AssetExecutionContext, project: Project, build: Build) -> None:
     """Say in Dagster how the tests of the marts came out."""
     sql, _ = load_marts(project)
-    if sql is None:
-        return
+    if sql is not None:
+        _report_tests(context, sql, build)
+
+
+def _report_tests(context: dg.AssetExecutionContext, sql: SqlProject, build: Build) -> None:
     tests = {test.name: test for test in sql.tests}
     for result in build.tests:
         if result.name in tests:

@@ -10,6 +10,7 @@ from erasmo_dagster.method.base_models import resolve
 from erasmo_dagster.method.memory import release_memory
 from erasmo_dagster.method.profiling import SegmentProfile, TableProfile, propose_names
 from erasmo_dagster.method.proposals import ask_base_model, ask_endpoint, to_name, usable_names
+from erasmo_dagster.settings import CausalLMOptions
 from erasmo_dagster.store.names import published_names
 
 
@@ -43,8 +44,10 @@ def _ask(run: StageRun, segments: Sequence[SegmentProfile]) -> dict[int, str]:
     settings = run.settings
     if settings.naming.by == "endpoint":
         return ask_endpoint(segments, settings.naming)
-    base = resolve(settings.adapter.base_model, run.project.models)
+    encoder = settings.encoder
+    reads = encoder if isinstance(encoder, CausalLMOptions) else None
+    base = resolve(reads.model if reads else settings.adapter.base_model, run.project.models)
     try:
-        return ask_base_model(segments, base, device=settings.adapter.device)
+        return ask_base_model(segments, base, device=reads.device if reads else settings.adapter.device)
     finally:
         release_memory()

@@ -11,6 +11,7 @@ import polars as pl
 
 from erasmo_dagster.defs.encoding import encode
 from erasmo_dagster.defs.stages import StageRun, settings_digests
+from erasmo_dagster.defs.summarizing import summarize_texts
 from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.method.drift import population_stability_index, share_beyond
 from erasmo_dagster.method.fitted import FittedClustering, FittedState
@@ -102,8 +103,9 @@ def _find_standing(run: StageRun) -> Standing | str:
     except ErasmoError as error:
         return f"the fitted state of version {published.version} cannot be read ({error.got})"
     adapter = outputs["adapter"]
-    if adapter.details["method"] != "none" and not adapter_dir(run.project, run.dataset, adapter.version).is_dir():
-        return f"the adapter of version {adapter.version} is gone"
+    learns = adapter.details.get("learns", True)
+    if learns and not adapter_dir(run.project, run.dataset, adapter.version).is_dir():
+        return f"what the encoder learnt for version {adapter.version} is gone"
     assert state.clustering is not None
     return Standing(published.version, outputs, fitted.version, trained, state, state.clustering)
 
@@ -137,7 +139,7 @@ def _grounds(run: StageRun, standing: Standing, digests: Mapping[str, str], *, f
 def _compare_texts(run: StageRun, standing: Standing) -> tuple[pl.DataFrame, RowChanges]:
     source = run.inputs["source_table"]
     frame = pl.read_parquet(snapshot_path(run.project, run.dataset, source.version)).sort(ENTITY_KEY)
-    clauses = write_clauses(frame, standing.state.text)
+    clauses = write_clauses(summarize_texts(run, frame, standing.state.text).frame, standing.state.text)
     corpus = pl.DataFrame({"entity_key": frame[ENTITY_KEY], "text_hash": text_hashes(clauses), "clauses": clauses})
     with run.warehouse.get_connection() as con:
         before = read_text_hashes(con, run.dataset, standing.outputs["text_corpus"].version)
@@ -182,10 +184,14 @@ def _measure_drift(run: StageRun, standing: Standing, corpus: pl.DataFrame) -> t
     sizes = dict(zip(ids.tolist(), counts.tolist(), strict=True))
     later = corpus.select("entity_key", "text_hash").with_row_index("at")
     since = later.join(trained, on=["entity_key", "text_hash"], how="anti")["at"].to_numpy()
-    centres = {segment: index for index, segment in enumerate(fitted.segment_ids)}
-    labels = np.array([centres[i] for i in placed.segment_ids[since].tolist()], dtype=np.int64)
     return Drift(
-        psi=population_stability_index(dict(zip(fitted.segment_ids, fitted.sizes, strict=True)), sizes),
+        psi=population_stability_index(fitted.rows_by_id, sizes),
         new_rows=len(since),
-        beyond=share_beyond(encoded.vectors[since], labels, fitted.centers, fitted.scaler, fitted.reach),
+        beyond=share_beyond(
+            encoded.vectors[since],
+            fitted.labels(placed.segment_ids[since]),
+            fitted.model,
+            fitted.reach,
+            noise_share=fitted.noise_share,
+        ),
     ), texts

@@ -61,7 +61,8 @@ def tick(context: dg.SensorEvaluationContext, project: Project) -> dg.SensorResu
     try:
         if mend(project, readable_datasets(project)):
             context.log.warning("the published file was not what the warehouse says is published: built it anew")
-        seen, scan = look_around(project, context.instance, memory, now=now)
+        sql = models_digest(project)
+        seen, scan = look_around(project, context.instance, memory, sql=sql, now=now)
     except ErasmoError as error:
         return dg.SkipReason(str(error))
     plan = plan_watch(
@@ -71,7 +72,7 @@ def tick(context: dg.SensorEvaluationContext, project: Project) -> dg.SensorResu
         retire_after=project.settings.retire_after.total_seconds(),
         datasets_readable=scan.readable and bool(scan.present),
     )
-    requests = [*map(_run, plan.starts), *_retirements(plan, now), *_marts(context, project)]
+    requests = [*map(_run, plan.starts), *_retirements(plan, now), *_marts(context, project, sql)]
     for name, note in sorted(plan.notes.items()):
         context.log.info(f"{name}: {note}")
     notes = "; ".join(f"{name}: {note}" for name, note in sorted(plan.notes.items()))
@@ -95,16 +96,12 @@ def _run(start: Start) -> dg.RunRequest:
     )
 
 
-def _marts(context: dg.SensorEvaluationContext, project: Project) -> list[dg.RunRequest]:
+def _marts(context: dg.SensorEvaluationContext, project: Project, wanted: str) -> list[dg.RunRequest]:
     """The marts anew where their SQL has changed, unless a run is about to build the file anyway.
 
     A change is tried once: what cannot be built waits for the next change, or for whoever starts the job.
     """
-    try:
-        wanted, held = models_digest(project), digest_in_file(project)
-    except ErasmoError as error:
-        context.log.warning(str(error))
-        return []
+    held = digest_in_file(project)
     if held is None or wanted == held or runs_in_progress(context.instance):
         return []
     key = f"marts:{wanted}:{held}:{int(project.published.stat().st_mtime)}"

@@ -31,9 +31,9 @@ REASON_TAG = "erasmo/reason"
 CODE_VERSIONS = {
     "source_table": "2",
     "refresh_plan": "1",
-    "text_corpus": "1",
-    "adapter": "1",
-    "embeddings": "2",
+    "text_corpus": "2",
+    "adapter": "2",
+    "embeddings": "3",
     "segments": "2",
     "segment_metrics": "2",
     "segment_profile": "1",
@@ -42,18 +42,19 @@ CODE_VERSIONS = {
 
 def settings_digests(settings: DatasetSettings) -> dict[str, str]:
     """A digest of each part of the settings that something fitted depends on, with the code that fits it."""
-    adapter = settings.adapter.model_dump(exclude={"device", "forward_tokens"})
+    encoder = settings.encoder
+    tuned = settings.adapter.model_dump(exclude={"device", "forward_tokens"}) if encoder.tuned else None
     parts: dict[str, tuple[Any, ...]] = {
         "text": (
             CODE_VERSIONS["text_corpus"],
-            settings.text.model_dump(),
+            settings.text.deciding(),
             sorted(settings.excluded),
             {name: column.model_dump() for name, column in settings.columns.items()},
         ),
-        "adapter": (CODE_VERSIONS["adapter"], adapter, settings.seed),
+        "adapter": (CODE_VERSIONS["adapter"], encoder.deciding(), tuned, settings.seed),
         "embedding": (
             CODE_VERSIONS["embeddings"],
-            settings.embedding.model_dump(exclude={"batch_tokens"}),
+            settings.embedding.model_dump(include=set(encoder.reads) - {"batch_tokens"}),
             settings.seed,
         ),
         "clustering": (CODE_VERSIONS["segments"], settings.clustering.model_dump(), settings.seed),

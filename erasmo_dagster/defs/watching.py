@@ -20,7 +20,6 @@ from erasmo_dagster.refresh.watching import Memory, Seen
 from erasmo_dagster.settings import DatasetScan, Project, load_dataset, scan_datasets
 from erasmo_dagster.store.artifacts import snapshot_path
 from erasmo_dagster.store.checks import blocked_versions
-from erasmo_dagster.store.marts import models_digest
 from erasmo_dagster.store.sources import Fingerprint, is_unchanged
 from erasmo_dagster.store.versions import Publication, publications, stage_output
 from erasmo_dagster.store.warehouse import open_warehouse
@@ -56,6 +55,7 @@ def look_around(
     instance: dg.DagsterInstance,
     memory: Mapping[str, Memory],
     *,
+    sql: str = "",
     now: float | None = None,
     seconds: float = LOOK_SECONDS,
 ) -> tuple[list[Seen], DatasetScan]:
@@ -70,7 +70,6 @@ def look_around(
     known = read_known(project)
     registered = set(instance.get_dynamic_partitions("dataset"))
     running = datasets_in_progress(instance)
-    sql = models_digest(project)
     names = {*scan.present, *(name for name, k in known.items() if k.publication and not k.publication.retired)}
 
     def last_looked_at(name: str) -> float:

@@ -48,8 +48,6 @@ def fine_tune(
 
     Raises ErasmoError for a loss that is not finite, unknown LoRA targets, damaged model files, a full disk.
     """
-    if settings.method == "none":
-        raise ValueError("method none trains nothing")
     if not rows:
         raise ErasmoError("Got no rows to train on", expected="at least one")
     key = _key(rows, base, settings, seed)
@@ -65,7 +63,7 @@ def fine_tune(
         model, tokenizer = load_base(base)
         train, held_out = split_rows(len(rows), settings.eval_fraction, settings.eval_rows, seed)
         limit = min(settings.max_length, token_limit(model, tokenizer))
-        texts = TrainingTexts(rows, tokenizer, limit, seed, train, held_out)
+        texts = TrainingTexts(rows, tokenizer, limit, seed, train, held_out, shuffled=settings.shuffle)
         model = _trainable(model, base, settings, device)
         training = Training(model, texts, settings, seed=seed, device=device, checkpoints=store)
         training.run()

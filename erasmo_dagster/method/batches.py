@@ -23,7 +23,8 @@ IGNORED = -100  # the label that torch's cross-entropy leaves out
 class TrainingTexts:
     """The rows as token sequences: held-out ones once, the others shuffled anew in every epoch.
 
-    As in the paper (arXiv 2410.03738, section 3.2) every row's clauses are permuted anew each time that it is seen.
+    As in the paper (arXiv 2410.03738, section 3.2) every row's clauses are permuted anew each time that it is seen,
+    unless ``shuffled`` is False.
     ``cut`` collects the rows that were longer than ``max_length`` tokens.
     """
 
@@ -33,6 +34,7 @@ class TrainingTexts:
     seed: int
     train: np.ndarray
     held_out: np.ndarray
+    shuffled: bool = True
     cut: set[int] = field(default_factory=set)
 
     def held_out_sequences(self) -> list[list[int]]:
@@ -58,8 +60,10 @@ class TrainingTexts:
     def _tokens(self, rows: np.ndarray, purpose: int, epoch: int) -> list[list[int]]:
         texts = []
         for row in rows.tolist():
-            rng = np.random.default_rng([self.seed, purpose, epoch, row])
-            texts.append(join_clauses(shuffle_clauses(self.rows[row], rng)))
+            clauses = self.rows[row]
+            if self.shuffled:
+                clauses = shuffle_clauses(clauses, np.random.default_rng([self.seed, purpose, epoch, row]))
+            texts.append(join_clauses(clauses))
         sequences = []
         for row, ids in zip(rows.tolist(), tokenize(self.tokenizer, texts), strict=True):
             end = self.tokenizer.eos_token_id

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
-from erasmo_dagster.method.clustering import Floats, Labels, Scaler
+from erasmo_dagster.method.segment_model import Floats, Labels, SegmentModel
 
 Distances = npt.NDArray[np.float64]
 
@@ -44,32 +44,28 @@ def population_stability_index(before: Mapping[int, int], after: Mapping[int, in
     return math.fsum(terms)
 
 
-def own_distances(vectors: Floats, labels: Labels, centers: Floats, scaler: Scaler | None) -> Distances:
+def own_distances(vectors: Floats, labels: Labels, model: SegmentModel) -> Distances:
     """Distance float64[n] of each of ``vectors`` float32[n, d] to the centre of its label, as clustering measures it.
 
-    ``labels`` int64[n] are rows of ``centers`` float32[k, d]. Euclidean, each dimension divided by ``scaler.scale``
-    where there is a scaler. Raises ValueError for labels outside 0..k-1 and for arrays that do not belong together.
+    ``labels`` int64[n] are segments of ``model``, in whose space the distance is taken (Euclidean); of noise, -1, it is
+    infinite. Raises ValueError for other labels, ErasmoError for vectors that are not of the model.
     """
-    if vectors.ndim != 2 or centers.ndim != 2 or vectors.shape[1] != centers.shape[1]:
-        raise ValueError(f"got vectors of shape {vectors.shape} for centres of shape {centers.shape}")
     if labels.shape != (len(vectors),):
         raise ValueError(f"got labels of shape {labels.shape} for {len(vectors)} rows")
-    # -1 would quietly be the last centre.
-    if len(labels) and not 0 <= labels.min() <= labels.max() < len(centers):
-        raise ValueError(f"got labels {labels.min()} to {labels.max()}, expected 0 to {len(centers) - 1}")
-    scale = 1.0 if scaler is None else scaler.scale.astype(np.float64)
-    exact = centers.astype(np.float64)
-    distances = np.empty(len(vectors))
-    for start in range(0, len(vectors), _CHUNK):
-        rows = slice(start, start + _CHUNK)
-        difference = (vectors[rows].astype(np.float64) - exact[labels[rows]]) / scale
+    if len(labels) and not -1 <= labels.min() <= labels.max() < model.k:
+        raise ValueError(f"got labels {labels.min()} to {labels.max()}, expected -1 to {model.k - 1}")
+    exact = model.centers.astype(np.float64)
+    distances: Distances = np.full(len(vectors), np.inf)
+    held = np.flatnonzero(labels >= 0)
+    for start in range(0, len(held), _CHUNK):
+        rows = held[start : start + _CHUNK]
+        difference = model.space.project(vectors[rows]).astype(np.float64) - exact[labels[rows]]
         distances[rows] = np.einsum("ij,ij->i", difference, difference)
-    return np.sqrt(distances, out=distances)
+    np.sqrt(distances, out=distances)
+    return distances
 
 
-def segment_reach(
-    vectors: Floats, labels: Labels, centers: Floats, scaler: Scaler | None, *, quantile: float = 0.99
-) -> Distances:
+def segment_reach(vectors: Floats, labels: Labels, model: SegmentModel, *, quantile: float = 0.99) -> Distances:
     """How far each segment reaches, float64[k]: the ``quantile`` of the distances of its rows to its own centre.
 
     In the units of :func:`own_distances`, with linear interpolation between rows. A segment without rows reaches
@@ -78,23 +74,35 @@ def segment_reach(
     """
     if not 0 <= quantile <= 1:
         raise ValueError(f"got quantile {quantile}, expected 0 to 1")
-    distances = own_distances(vectors, labels, centers, scaler)
-    reach = np.full(len(centers), np.inf)
-    for segment in np.unique(labels):
+    distances = own_distances(vectors, labels, model)
+    reach = np.full(model.k, np.inf)
+    for segment in np.unique(labels[labels >= 0]):
         reach[segment] = np.quantile(distances[labels == segment], quantile)
     return reach
 
 
 def share_beyond(
-    vectors: Floats, labels: Labels, centers: Floats, scaler: Scaler | None, reach: npt.NDArray[np.floating]
+    vectors: Floats,
+    labels: Labels,
+    model: SegmentModel,
+    reach: npt.NDArray[np.floating],
+    *,
+    noise_share: float = 0.0,
 ) -> float:
     """Share (0 to 1) of the rows that lie farther from the centre of their label than ``reach`` float[k] of it.
 
-    0 for no rows. A row whose distance is NaN counts as beyond. About 1 - quantile of new rows that are as those of
-    :func:`segment_reach` were, so more than that is a sign that the segments no longer fit. Raises ValueError as
-    :func:`own_distances` does, and for a reach of another length than the centres.
+    0 for no rows. Noise lies beyond every segment; of it counts what there is more than ``noise_share`` of the rows,
+    the share that the training had, since that much of it says nothing new. About 1 - quantile of new rows that are as
+    those of :func:`segment_reach` were, so more than that is a sign that the segments no longer fit. A map of UMAP puts
+    every row among those of the training, so there it says little.
+
+    Raises ValueError as :func:`own_distances` does, and for a reach of another length than the model's segments.
     """
-    if reach.shape != (len(centers),):
-        raise ValueError(f"got a reach of shape {reach.shape} for {len(centers)} segments")
-    distances = own_distances(vectors, labels, centers, scaler)
-    return float(np.mean(~(distances <= reach[labels]))) if len(distances) else 0.0
+    if reach.shape != (model.k,):
+        raise ValueError(f"got a reach of shape {reach.shape} for {model.k} segments")
+    distances = own_distances(vectors, labels, model)
+    if not len(distances):
+        return 0.0
+    noise = labels < 0
+    far = distances[~noise] > reach[labels[~noise]]
+    return (int(far.sum()) + max(0.0, int(noise.sum()) - noise_share * len(labels))) / len(labels)

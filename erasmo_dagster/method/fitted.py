@@ -12,31 +12,51 @@ import numpy as np
 import numpy.typing as npt
 
 from erasmo_dagster.errors import ErasmoError
-from erasmo_dagster.method.clustering import Scaler
 from erasmo_dagster.method.files import file_sha256, whole_folder
+from erasmo_dagster.method.segment_model import SegmentModel
 from erasmo_dagster.method.textual import TextPlan
 from erasmo_dagster.settings import ClusteringSettings
 
-FORMAT = 2
+FORMAT = 3
 _STATE, _ARRAYS = "state.json", "state.safetensors"
 
 
 @dataclass(frozen=True, eq=False)
 class FittedClustering:
-    """``k`` segments: ``centers`` float32[k, d] in the vectors' own space, what scales distances, how they came about.
+    """``k`` segments: the ``model`` that puts rows into them, and how they came about.
 
-    ``clustering.assign(vectors, centers, scaler)`` finds the centres of rows, and ``segment_ids`` (k numbers) what the
-    segment of each centre is called. ``sizes`` (k numbers of rows) and ``reach`` float64[k] (99th percentile of the
-    distances of a segment's rows to its centre) are those of the training, by which drift is told.
+    ``segment_ids`` (k numbers) is what each of the model's segments is called. ``sizes`` (k numbers of rows), ``noise``
+    (rows in none) and ``reach`` float64[k] (99th percentile of the distances of a segment's rows to its centre) are
+    those of the training, by which drift is told.
     """
 
     settings: ClusteringSettings
-    centers: npt.NDArray[np.float32]
-    scaler: Scaler | None
+    model: SegmentModel
     k: int
     segment_ids: tuple[int, ...]
     sizes: tuple[int, ...]
+    noise: int
     reach: npt.NDArray[np.float64]
+
+    @property
+    def rows_by_id(self) -> dict[int, int]:
+        """Rows of the training by segment id; noise is -1."""
+        return {**dict(zip(self.segment_ids, self.sizes, strict=True)), -1: self.noise}
+
+    @property
+    def noise_share(self) -> float:
+        """Share of the training's rows that are in no segment, 0 to 1."""
+        return self.noise / (sum(self.sizes) + self.noise)
+
+    def ids(self, labels: npt.NDArray[np.integer]) -> npt.NDArray[np.int32]:
+        """Segment ids int32[n] of the model's labels int[n]; noise stays -1."""
+        ids: npt.NDArray[np.int32] = np.array([*self.segment_ids, -1], dtype=np.int32)
+        return np.asarray(ids[labels])
+
+    def labels(self, ids: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
+        """The model's labels int64[n] of segment ids int[n]; -1 for noise and ids that it has none of."""
+        label = {segment: index for index, segment in enumerate(self.segment_ids)}
+        return np.array([label.get(i, -1) for i in ids.tolist()], dtype=np.int64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,9 +117,7 @@ class FittedState:
     def _arrays(self) -> dict[str, npt.NDArray[Any]]:
         if self.clustering is None:
             return {}
-        arrays: dict[str, npt.NDArray[Any]] = {"centers": self.clustering.centers, "reach": self.clustering.reach}
-        if self.clustering.scaler is not None:
-            arrays |= {"scaler.mean": self.clustering.scaler.mean, "scaler.scale": self.clustering.scaler.scale}
+        arrays = {**self.clustering.model.arrays(), "reach": self.clustering.reach}
         return {name: np.ascontiguousarray(array) for name, array in arrays.items()}  # the file keeps memory's order
 
     def _described(self) -> dict[str, Any] | None:
@@ -107,9 +125,11 @@ class FittedState:
             return None
         return {
             "settings": self.clustering.settings.model_dump(mode="json"),
+            "model": self.clustering.model.details(),
             "k": self.clustering.k,
             "segment_ids": list(self.clustering.segment_ids),
             "sizes": list(self.clustering.sizes),
+            "noise": self.clustering.noise,
         }
 
 
@@ -118,11 +138,11 @@ def _clustering(described: dict[str, Any] | None, arrays: dict[str, npt.NDArray[
         return None
     return FittedClustering(
         settings=ClusteringSettings.model_validate(described["settings"]),
-        centers=arrays["centers"],
-        scaler=Scaler(arrays["scaler.mean"], arrays["scaler.scale"]) if "scaler.mean" in arrays else None,
+        model=SegmentModel.from_saved(described["model"], arrays),
         k=described["k"],
         segment_ids=tuple(described["segment_ids"]),
         sizes=tuple(described["sizes"]),
+        noise=described["noise"],
         reach=arrays["reach"],
     )
 

@@ -34,16 +34,21 @@ def unpack_gguf(gguf: Path, into: Path, *, name: str, source_sha256: str) -> Non
         # Saved readable by their owner alone, unlike the files beside them.
         for weights in folder.glob("*.safetensors"):
             weights.chmod((folder / "config.json").stat().st_mode)
-        manifest = {
-            "name": name,
-            "source": gguf.name,
-            "source_sha256": source_sha256,
-            "versions": {library: version(library) for library in ("gguf", "safetensors", "torch", "transformers")},
-            "files": checksums(folder),
-        }
-        (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+        write_manifest(folder, name, gguf.name, source_sha256, ("gguf", "safetensors", "torch", "transformers"))
     del model
     release_memory()
+
+
+def write_manifest(folder: Path, name: str, source: str, source_sha256: str, libraries: Sequence[str] = ()) -> None:
+    """Write ``model.json`` beside a model's files: its source, the libraries that made them, every file's checksum."""
+    manifest = {
+        "name": name,
+        "source": source,
+        "source_sha256": source_sha256,
+        "versions": {library: version(library) for library in libraries},
+        "files": checksums(folder),
+    }
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:

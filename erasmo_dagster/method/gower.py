@@ -38,7 +38,7 @@ def gower_distances(frame: pl.DataFrame, columns: Sequence[ColumnPlan]) -> Float
     counted: Floats = np.zeros_like(total)
     for column in columns:
         if column.kind in _MEASURED:
-            values = _measured(frame[column.name])
+            values = measured(frame[column.name])
             present = ~np.isnan(values)
             apart = np.abs(values[:, None] - values)
         elif column.kind in _NAMED:
@@ -74,8 +74,8 @@ def gower_silhouette(distances: npt.NDArray[np.floating], labels: Labels) -> flo
     return float(silhouette_score(distances[np.ix_(kept, kept)], labels[kept], metric="precomputed"))
 
 
-def _measured(series: pl.Series) -> Floats:
-    """The values from 0, the least, to 1, the greatest; NaN where missing."""
+def measured(series: pl.Series) -> Floats:
+    """A column of numbers or moments as float32[n] from 0, the least, to 1, the greatest; NaN where missing."""
     dtype = series.dtype
     if dtype.is_temporal():
         series = series.to_physical()

@@ -12,7 +12,8 @@ from erasmo_dagster.errors import ErasmoError, disk_errors
 from erasmo_dagster.method.quiet import quiet_libraries
 
 _WANTED = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja"]
-_UNWANTED = ["*/*", "consolidated*"]  # other frameworks' copies, and the weights a second time
+# Other frameworks' copies, and the weights a second time; but not 1_Pooling, 2_Dense: a sentence encoder's modules.
+_UNWANTED = ["[!0-9]*/*", "consolidated*"]
 
 
 def find_cached(repo: str) -> tuple[Path, str] | None:
@@ -78,7 +79,7 @@ def fetch(repo: str) -> tuple[Path, str]:
 
 
 def list_cached() -> list[tuple[str, Path, str]]:
-    """(repository, folder, commit) of every causal language model that the cache holds whole."""
+    """(repository, folder, commit) of every causal language model and sentence encoder that the cache holds whole."""
     quiet_libraries()
     from huggingface_hub import constants
 
@@ -86,7 +87,7 @@ def list_cached() -> list[tuple[str, Path, str]]:
     for folder in sorted(Path(constants.HF_HUB_CACHE).glob("models--*")):
         repo = folder.name.removeprefix("models--").replace("--", "/")
         for snapshot in sorted(folder.glob("snapshots/*")):
-            if _loadable(snapshot) and _is_causal_lm(snapshot):
+            if _loadable(snapshot) and (_is_causal_lm(snapshot) or (snapshot / "modules.json").is_file()):
                 found.append((repo, snapshot, snapshot.name))
     return found
 

@@ -61,6 +61,15 @@ def load_model(base: LocalModel, adapter: Path | None, device: str = "auto") -> 
 
 def load_base(base: LocalModel) -> tuple[Any, Any]:
     """The base model in fp32 on the CPU, and its tokenizer. Raises ErasmoError for damaged files."""
+    fix = check_files(base)
+    return load_weights(base.path, base.name, fix), load_tokenizer(base.path, base.name, fix)
+
+
+def check_files(base: LocalModel) -> str:
+    """Raise ErasmoError where a file of the model is not as it was unpacked; gives what mends one that does not load.
+
+    Only models that were unpacked here have checksums.
+    """
     if (manifest := read_manifest(base.path)) and (name := damaged(base.path, manifest["files"])):
         raise ErasmoError(
             f"Got {base.path / name} other than it was written, for {base.name}",
@@ -68,10 +77,8 @@ def load_base(base: LocalModel) -> tuple[Any, Any]:
             fix=f"delete the folder {base.path} and run again",
         )
     if base.name.startswith("path:"):
-        fix = "mend the model's files, or take another model"
-    else:
-        fix = f"delete the folder {base.path} and run again"
-    return load_weights(base.path, base.name, fix), load_tokenizer(base.path, base.name, fix)
+        return "mend the model's files, or take another model"
+    return f"delete the folder {base.path} and run again"
 
 
 def load_weights(folder: Path, name: str, fix: str) -> Any:

@@ -8,48 +8,65 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from erasmo_dagster.method.clustering import assign
 from erasmo_dagster.method.fitted import FittedClustering
 
 
 @dataclass(frozen=True, eq=False)
 class Placement:
-    """Where n rows are: ``segment_ids`` int32[n], ``confidence`` float32[n], and which kept what they had, bool[n]."""
+    """Where n rows are: ``segment_ids`` int32[n], ``confidence`` float32[n], and which kept what they had, bool[n].
+
+    ``like`` int64[n] is the place of the row that stands whose segment it kept, -1 for those that were placed; these
+    have ``memberships`` (entity_key, segment_id, membership), none where the method has none.
+    """
 
     segment_ids: npt.NDArray[np.int32]
     confidence: npt.NDArray[np.float32]
     kept: npt.NDArray[np.bool_]
+    like: npt.NDArray[np.int64]
+    memberships: pl.DataFrame
 
 
 def place_rows(
     rows: pl.DataFrame, vectors: npt.NDArray[np.float32], standing: pl.DataFrame, fitted: FittedClustering
 ) -> Placement:
-    """Keep the segment of every row whose text is as it was; put the others into the segment of the nearest centre.
+    """Keep the segment of every row whose text is as it was; put the others where ``fitted.model`` does.
 
     ``rows`` has entity_key and text_hash, one row a vector of ``vectors`` float32[n, d]; ``standing`` has entity_key,
     text_hash, segment_id and confidence of the version that stands. A row that is new but reads like one that stands
-    goes where that one is, whatever method drew the segments (agglomerative and spectral ones are not those of the
-    nearest centre). Ties between twins go to the lower segment.
+    goes where that one is, whatever method drew the segments. Noise is -1, and stays so. Ties between twins go to the
+    lower segment.
     """
     wanted = rows.select("entity_key", "text_hash")
-    same_row = wanted.join(
-        standing.select("entity_key", "text_hash", "segment_id", "confidence"),
-        on=["entity_key", "text_hash"],
-        how="left",
-        maintain_order="left",
-    )
-    twins = standing.sort("segment_id", "entity_key").unique("text_hash", keep="first", maintain_order=True)
-    same_text = wanted.join(
-        twins.select("text_hash", "segment_id", "confidence"), on="text_hash", how="left", maintain_order="left"
-    )
-    known = same_row.select(
-        pl.coalesce("segment_id", same_text["segment_id"]), pl.coalesce("confidence", same_text["confidence"])
-    )
-    kept = known["segment_id"].is_not_null().to_numpy()
+    before = standing.select("entity_key", "text_hash", "segment_id", "confidence").with_row_index("like")
+    same_row = wanted.join(before, on=["entity_key", "text_hash"], how="left", maintain_order="left")
+    twins = before.sort("segment_id", "entity_key").unique("text_hash", keep="first", maintain_order=True)
+    same_text = wanted.join(twins.drop("entity_key"), on="text_hash", how="left", maintain_order="left")
+    known = same_row.select(pl.coalesce(name, same_text[name]) for name in ("segment_id", "confidence", "like"))
+    like = known["like"].cast(pl.Int64).fill_null(-1).to_numpy()
+    kept = like >= 0
     segment_ids = known["segment_id"].fill_null(0).cast(pl.Int32).to_numpy().copy()
     confidence = known["confidence"].fill_null(0).cast(pl.Float32).to_numpy().copy()
+    memberships = None
     if not kept.all():
-        found = assign(vectors[~kept], fitted.centers, fitted.scaler)
-        segment_ids[~kept] = np.asarray(fitted.segment_ids, dtype=np.int32)[found.labels]
+        found = fitted.model.place(vectors[~kept])
+        segment_ids[~kept] = fitted.ids(found.labels)
         confidence[~kept] = found.confidence
-    return Placement(segment_ids, confidence, kept)
+        memberships = found.memberships
+    new = wanted["entity_key"].filter(pl.Series(~kept))
+    return Placement(segment_ids, confidence, kept, like, membership_rows(new, memberships, fitted))
+
+
+def membership_rows(
+    entity_keys: pl.Series, memberships: npt.NDArray[np.float32] | None, fitted: FittedClustering
+) -> pl.DataFrame:
+    """Memberships float32[n, k] one a row: columns entity_key, segment_id, membership; none for None."""
+    if memberships is None:
+        return pl.DataFrame(schema={"entity_key": pl.String, "segment_id": pl.Int32, "membership": pl.Float32})
+    n, k = memberships.shape
+    return pl.DataFrame(
+        {
+            "entity_key": entity_keys.gather(np.repeat(np.arange(n), k)),
+            "segment_id": np.tile(np.array(fitted.segment_ids, dtype=np.int32), n),
+            "membership": memberships.ravel(),
+        }
+    )

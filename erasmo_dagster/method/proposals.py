@@ -3,7 +3,6 @@ name is dropped, and the profile names that segment."""
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.method.base_models import LocalModel
 from erasmo_dagster.method.columns import collapse
+from erasmo_dagster.method.endpoints import endpoint_client
 from erasmo_dagster.method.profiling import SegmentProfile, TableProfile, is_usable
 from erasmo_dagster.settings import NOISE_NAME, NamingSettings
 
@@ -62,23 +62,11 @@ def ask_endpoint(segments: Sequence[SegmentProfile], settings: NamingSettings) -
 
     Raises ErasmoError where the client is not installed, the key is not set or the endpoint does not answer.
     """
+    client = endpoint_client(settings.url or "", settings.api_key_env, settings.timeout, max_retries=2)
+    from openai import OpenAIError
+
     try:
-        from openai import DefaultHttpxClient, OpenAI, OpenAIError
-    except ImportError as error:
-        raise ErasmoError(
-            "Got naming.by: endpoint without the package openai", fix='pip install "erasmo-dagster[openai]"'
-        ) from error
-    key = "none"
-    if settings.api_key_env is not None:
-        key = os.environ.get(settings.api_key_env, "")
-        if not key:
-            raise ErasmoError(f"Got no value in the environment variable {settings.api_key_env}", fix="set it")
-    # What may not leave this machine goes through no proxy and follows no redirect.
-    http = DefaultHttpxClient(trust_env=settings.allow_remote, follow_redirects=settings.allow_remote)
-    try:
-        with OpenAI(
-            base_url=settings.url, api_key=key, timeout=settings.timeout, max_retries=2, http_client=http
-        ) as client:
+        with client:
             return {segment.segment_id: _ask(client, settings.model or "", segment) for segment in segments}
     except (OpenAIError, AttributeError, TypeError, ValueError, LookupError) as error:
         # Not its text, which may repeat what was sent: the key among it.

@@ -1,16 +1,29 @@
 """How good segments are: from the vectors alone, and against known groups where there are any.
 
-The figures are scikit-learn's own; the matching of segments to classes is SciPy's.
+The figures are scikit-learn's own. Those that need known groups are computed in :mod:`erasmo_dagster.method.agreement`.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
+
+from erasmo_dagster.method.agreement import external_metrics, majority_reading
+
+__all__ = [
+    "METRICS",
+    "PAPER_METRICS",
+    "MetricInfo",
+    "centered",
+    "external_metrics",
+    "internal_metrics",
+    "paper_metrics",
+    "read_metrics",
+]
 
 Floats = npt.NDArray[np.floating]
 Labels = npt.NDArray[np.integer]
@@ -69,7 +82,10 @@ METRICS: dict[str, MetricInfo] = {
         ("segments", "Segments that these rows are in.", None, 0.0, math.inf),
         ("ari", "Agreement with the label beyond chance (adjusted Rand index); 1 is equal, 0 chance.", True, -0.5, 1.0),
         ("nmi", "Information that segments and label share, 0 to 1; it favours many segments.", True, 0.0, 1.0),
+        ("ami", "Information that segments and label share beyond chance; 1 is equal, 0 chance.", True, -1.0, 1.0),
         ("homogeneity", "1 where every segment holds rows of one label alone; it favours many.", True, 0.0, 1.0),
+        ("completeness", "1 where all rows of a label are in one segment; it favours few segments.", True, 0.0, 1.0),
+        ("v_measure", "Harmonic mean of homogeneity and completeness, 0 to 1; it equals nmi.", True, 0.0, 1.0),
         (
             "accuracy",
             "Share of rows whose label is the one matched to their segment, one label a segment.",
@@ -78,8 +94,48 @@ METRICS: dict[str, MetricInfo] = {
             1.0,
         ),
         ("f1_weighted", "F1 of the labels after the same matching, weighted by their rows.", True, 0.0, 1.0),
+        ("f1_macro", "F1 of the labels after the same matching, every label counting alike.", True, 0.0, 1.0),
+        (
+            "accuracy_majority",
+            "Share of rows whose label is the one that most rows of their segment have; it grows with the segments.",
+            True,
+            0.0,
+            1.0,
+        ),
+        (
+            "f1_weighted_majority",
+            "F1, weighted by rows, with segments read as the label of most of their rows; it grows with the segments.",
+            True,
+            0.0,
+            1.0,
+        ),
+        (
+            "accuracy_centroid",
+            "Share of rows whose label is the one with the mean vector nearest to that of their segment, by cosine.",
+            True,
+            0.0,
+            1.0,
+        ),
+        (
+            "f1_weighted_centroid",
+            "F1, weighted by rows, with segments read as the label of the nearest mean vector, by cosine.",
+            True,
+            0.0,
+            1.0,
+        ),
         ("label_rows", "Rows that have a label.", None, 0.0, math.inf),
     )
+}
+
+_DISTANCE_FIGURES = ("silhouette", "calinski_harabasz", "davies_bouldin")
+# What `paper_metrics` gives; no version's figures, so that they stand apart.
+PAPER_METRICS: dict[str, MetricInfo] = {
+    f"paper_{name}": replace(
+        METRICS[name],
+        name=f"paper_{name}",
+        description=f"{name} as the first paper's code takes it: segments of one majority label are merged first.",
+    )
+    for name in (*_DISTANCE_FIGURES, "f1_weighted", "ari", "homogeneity")
 }
 
 
@@ -123,37 +179,34 @@ def centered(vectors: Floats) -> npt.NDArray[np.float32]:
     return result
 
 
-def external_metrics(labels: Labels, truth: Sequence[str | None]) -> dict[str, float]:
-    """Agreement of ``labels`` int[n] with known groups; rows whose ``truth`` is None are left out.
+def paper_metrics(
+    vectors: Floats, labels: Labels, truth: Sequence[str | None] | None, *, max_rows: int, seed: int
+) -> dict[str, float]:
+    """The figures as the code of arXiv 2410.03738 computes them, its fault included; never a measure of quality.
 
-    ``ari``, ``nmi``, ``homogeneity``, and ``accuracy`` and ``f1_weighted`` after matching segments to classes one to
-    one so that most rows agree (Kuhn, 1955), of ``label_rows`` rows; that alone where no row has a label. Noise (-1) is
-    a group of its own, but matched to no class: its rows count as wrong.
+    Every segment is replaced by the label that most of its rows have, and all six figures are taken after that, those
+    from the distances too. Segments of one label are merged by it, so that ``paper_silhouette``,
+    ``paper_calinski_harabasz`` and ``paper_davies_bouldin`` are of fewer and other groups than the algorithm found, and
+    have seen the label. ``paper_f1_weighted``, ``paper_ari`` and ``paper_homogeneity`` are of the same merged groups.
+    Without ``truth`` (or any label in it) there are the first three alone, of the segments as they are.
+
+    Rows without a label are left out where others have one; noise (-1) as in :func:`internal_metrics`, whose arguments
+    ``max_rows`` and ``seed`` are.
     """
-    from sklearn.metrics import (
-        accuracy_score,
-        adjusted_rand_score,
-        f1_score,
-        homogeneity_score,
-        normalized_mutual_info_score,
-    )
+    from sklearn.metrics import f1_score
 
-    if len(labels) != len(truth):
-        raise ValueError(f"got {len(labels)} labels and {len(truth)} known groups, expected as many")
-    known = np.array([group is not None for group in truth], dtype=bool)
-    if not known.any():
-        return {"label_rows": 0.0}
-    names, classes = np.unique([group for group in truth if group is not None], return_inverse=True)
-    labels = labels[known]
-    matched = _matched_classes(labels, classes, len(names))
-    return {
-        "ari": float(adjusted_rand_score(classes, labels)),
-        "nmi": float(normalized_mutual_info_score(classes, labels)),
-        "homogeneity": float(homogeneity_score(classes, labels)),
-        "accuracy": float(accuracy_score(classes, matched)),
-        "f1_weighted": float(f1_score(classes, matched, average="weighted", zero_division=0)),
-        "label_rows": float(known.sum()),
-    }
+    known = np.array([group is not None for group in truth or ()], dtype=bool)
+    figures: dict[str, float] = {}
+    if known.any():
+        groups = [group for group in truth or () if group is not None]
+        vectors, (mapped, classes) = vectors[known], majority_reading(labels[known], groups)
+        agreement = external_metrics(mapped, groups)
+        figures = {name: agreement[name] for name in ("ari", "homogeneity")}
+        figures["f1_weighted"] = float(f1_score(classes, mapped, average="weighted", zero_division=0))
+        labels = mapped
+    internal = internal_metrics(vectors, labels, max_rows=max_rows, seed=seed)
+    figures |= {name: internal[name] for name in _DISTANCE_FIGURES if name in internal}
+    return {f"paper_{name}": value for name, value in figures.items()}
 
 
 def read_metrics(metrics: Mapping[str, float]) -> str:
@@ -203,19 +256,3 @@ def _sample(labels: Labels, size: int, seed: int) -> npt.NDArray[np.intp]:
     first = np.unique(labels[order], return_index=True)[1]
     others = np.setdiff1d(np.arange(len(labels)), first)
     return np.sort(order[np.concatenate([first, others])[:size]])
-
-
-def _matched_classes(labels: Labels, classes: Labels, n_classes: int) -> npt.NDArray[np.int64]:
-    """The class that each row's segment is matched to, -1 where it is matched to none."""
-    from scipy.optimize import linear_sum_assignment
-
-    segments, segment = np.unique(labels, return_inverse=True)
-    counts = np.zeros((len(segments), n_classes), np.int64)
-    np.add.at(counts, (segment, classes), 1)
-    # Where several matchings are best, the choice must not depend on the segments' numbers.
-    candidates = np.lexsort(counts.T)
-    candidates = candidates[segments[candidates] >= 0]
-    row, column = linear_sum_assignment(counts[candidates], maximize=True)
-    class_of = np.full(len(segments), -1)
-    class_of[candidates[row]] = column
-    return class_of[segment]

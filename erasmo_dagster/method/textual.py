@@ -17,9 +17,9 @@ datetime   dates, times, durations           ISO 8601 (``2021-03-04T14:30:00``, 
                                              a time zone); the date alone where every time in the
                                              column was midnight when fitted and this one is;
                                              durations as ``1 day 2 hours``
-text       strings of more than 40           as a category; never cut
-           characters or at least 6 words,
-           on average of distinct values
+text       strings of more than 40           as a category; never cut, but see `text.summarize`; where
+           characters or at least 6 words,   it is the only column, alone: the row is the text, without
+           on average of distinct values     ``<feature> is`` before it
 nested     lists, structs, binary, objects   compact JSON with sorted keys, dates as ISO text; bytes
                                              as the UTF-8 text they hold, else ``hex 00ff``
 missing    null, NaN, blank text, in any     the word of `text.missing`; null there leaves the
@@ -165,17 +165,21 @@ def _clauses(frame: pl.DataFrame, plan: TextPlan, *, masked: bool) -> pl.Series:
             expected=f"the columns that the text was fitted on: {some([column.name for column in plan.columns])}",
             fix="bring them back in `source`, or retrain the dataset",
         )
+    alone = len(plan.columns) == 1 and plan.columns[0].kind == "text"
     columns = [
-        _column_clauses(frame[c.name], c, plan.settings, masked).alias(str(i)) for i, c in enumerate(plan.columns)
+        _column_clauses(frame[c.name], c, plan.settings, masked=masked, bare=alone).alias(str(i))
+        for i, c in enumerate(plan.columns)
     ]
     return pl.DataFrame(columns).select(clauses=pl.concat_list(pl.all()).list.drop_nulls())["clauses"]
 
 
-def _column_clauses(series: pl.Series, column: ColumnPlan, settings: TextSettings, masked: bool) -> pl.Series:
+def _column_clauses(
+    series: pl.Series, column: ColumnPlan, settings: TextSettings, *, masked: bool, bare: bool
+) -> pl.Series:
     if masked and column.sensitive:
         texts = pl.Series([MASK]).new_from_index(0, len(series))
     else:
         texts = column_texts(series, column, settings)
         if settings.missing is not None:
             texts = texts.fill_null(settings.missing)
-    return f"{column.label} is " + texts
+    return texts if bare else f"{column.label} is " + texts

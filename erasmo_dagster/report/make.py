@@ -30,7 +30,11 @@ def write_report(project: Project, dataset: str, path: Path) -> Path:
 
     Raises ErasmoError where nothing is published, or ``path`` cannot be written.
     """
-    text = make_report(project, dataset)
+    return write_page(make_report(project, dataset), path)
+
+
+def write_page(text: str, path: Path) -> Path:
+    """Write a page to ``path``, which appears whole or not at all; the path. Raises ErasmoError where it cannot."""
     path = path.expanduser()
     if path.is_dir() or not path.parent.is_dir():
         raise ErasmoError(f"Got {path} to write to", expected="a file in a folder that exists")
@@ -103,10 +107,12 @@ def _provenance(project: Project, dataset: str, outputs: dict[str, StageOutput])
         if corpus.details["dropped"]:
             told["Columns left out"] = "; ".join(f"{name}: {why}" for name, why in corpus.details["dropped"].items())
     if adapter is not None:
-        told["Language model"] = (
-            f"{_public(adapter.details['base_model'])}, revision {adapter.details['revision'][:12]}"
-        )
-        told["Fine-tuning"] = _training(adapter.details)
+        details = adapter.details
+        told["Encoder"] = _settings({"": details.get("encoder", "erasmo"), **_told_options(details)}).strip()
+        if "base_model" in details:
+            told["Language model"] = f"{_public(details['base_model'])}, revision {details['revision'][:12]}"
+        if "training" in details:
+            told["Fine-tuning"] = _training(details)
     if (plan := outputs.get("refresh_plan")) is not None:
         decision = plan.details["plan"]["decision"]
         told["Decision of the last run"] = f"{decision['mode']}: {'; '.join(decision['reasons'])}"
@@ -130,10 +136,13 @@ def _public(model: str) -> str:
     return f"path:{Path(place).name}" if kind == "path" else model
 
 
+def _told_options(details: dict[str, Any]) -> dict[str, Any]:
+    """The encoder's options, but for its weights, which are told apart, and addresses."""
+    return {name: value for name, value in details.get("options", {}).items() if name not in ("name", "model", "url")}
+
+
 def _training(details: dict[str, Any]) -> str:
-    training = details.get("training")
-    if not training:
-        return "none: the base model as it is"
+    training = details["training"]
     loss = f", loss on held-out rows {training['eval_loss']:.3g}" if training.get("eval_loss") is not None else ""
     return (
         f"{details['method']}, {training['tokens']:,} tokens in {training['steps']} steps,"

@@ -27,7 +27,7 @@ from erasmo_dagster.method.quality import METRICS, read_metrics
 from erasmo_dagster.report.gather import Figure, ReportData, Trait
 
 if TYPE_CHECKING:
-    from jinja2 import Template
+    from jinja2 import Environment, Template
 
 DPI = 200  # 1400 pixels: sharp on paper and on dense screens
 MOST_TRAITS = 8
@@ -85,32 +85,32 @@ def _pictures(data: ReportData, projection_png: bytes | None) -> dict[str, Pictu
         ("projection", "heat_map", "distributions", "over_versions", "movement")
     )
     if projection_png is not None:
-        pictures["projection"] = _picture(
+        pictures["projection"] = picture(
             projection_png, "Each row as a dot on the first two principal components, coloured by segment."
         )
     cells = heat_cells(_trait_rows(data), names, data.labels)
     if cells:
         best = max(cells, key=lambda cell: abs(cell.strength))
-        pictures["heat_map"] = _picture(
+        pictures["heat_map"] = picture(
             heat_map(cells, dpi=DPI),
             f"How strongly columns set {some} apart. Strongest: {best.label} in “{best.segment_name}”, {best.text}.",
         )
     columns = _columns(data)
     if columns:
         shown = ", ".join(data.labels[column] for column in columns)
-        pictures["distributions"] = _picture(
+        pictures["distributions"] = picture(
             distributions(data.values, names, columns=columns, labels=data.labels, dpi=DPI),
             f"Shares of the values within {some}, for: {shown}.",
         )
     logged = [(publish.version, publish.figures) for publish in data.publishes]
     if any(name in figures for _, figures in logged for name in OVER_TIME):
-        pictures["over_versions"] = _picture(
+        pictures["over_versions"] = picture(
             metrics_over_versions(logged[-MOST_PUBLISHES:], dpi=DPI),
             f"The figures by publish, {len(logged)} in all; the table above has the last ones.",
         )
     if data.pairs:
         last = data.publishes[-1]
-        pictures["movement"] = _picture(
+        pictures["movement"] = picture(
             movement(data.pairs, dpi=DPI),
             f"Rows by the segment that they were in and are in: {last.stayed} stayed, {last.moved} changed segment, "
             f"{last.came} are new, {last.went} went.",
@@ -118,7 +118,8 @@ def _pictures(data: ReportData, projection_png: bytes | None) -> dict[str, Pictu
     return pictures
 
 
-def _picture(png: bytes, alt: str) -> Picture:
+def picture(png: bytes, alt: str) -> Picture:
+    """The picture with the words for those who cannot see it."""
     return Picture(f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}", alt)
 
 
@@ -240,28 +241,30 @@ def _harmless(char: str) -> bool:
     )
 
 
-@cache
-def _template() -> Template:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
+def environment(*packages: str) -> Environment:
+    """Templates of ``packages`` whose texts are all escaped and legible; a name that is not given is an error."""
+    from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
-    environment = Environment(
-        loader=PackageLoader("erasmo_dagster.report", "."),
+    made = Environment(
+        loader=ChoiceLoader([PackageLoader(package, ".") for package in packages]),
         autoescape=True,
         undefined=StrictUndefined,
         finalize=legible,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {
-        "number": number,
-        "percent": percent,
-        "shortened": shortened,
-        "effect": _effect,
-    }
-    environment.globals |= {
+    made.filters |= {"number": number, "percent": percent, "shortened": shortened}
+    return made
+
+
+@cache
+def _template() -> Template:
+    made = environment("erasmo_dagster.report")
+    made.filters["effect"] = _effect
+    made.globals |= {
         "measured": _measured,
         "words": _words,
         "figure_value": _figure_value,
         "figure_name": _figure_name,
     }
-    return environment.get_template("template.html")
+    return made.get_template("template.html")

@@ -12,6 +12,19 @@ from erasmo_dagster.settings.dataset import (
     TableSettings,
 )
 from erasmo_dagster.settings.embedding import EmbeddingSettings
+from erasmo_dagster.settings.encoders import (
+    MPNET,
+    CausalLMOptions,
+    EncoderOptions,
+    ErasmoOptions,
+    LocalModelOptions,
+    MpnetDiceOptions,
+    OpenAIOptions,
+    SentenceTransformerOptions,
+    TfidfOptions,
+    encoder_names,
+    options_class,
+)
 from erasmo_dagster.settings.environment import expand
 from erasmo_dagster.settings.naming import NAME_LENGTH, NOISE_NAME, NamingSettings
 from erasmo_dagster.settings.project import (
@@ -19,6 +32,7 @@ from erasmo_dagster.settings.project import (
     DatasetScan,
     Project,
     ProjectSettings,
+    anchored,
     check_name,
     dataset_files,
     dataset_schema,
@@ -30,40 +44,53 @@ from erasmo_dagster.settings.project import (
     write_schema,
 )
 from erasmo_dagster.settings.refresh import GateSettings, NotifySettings, RefreshSettings
-from erasmo_dagster.settings.text import TextSettings
+from erasmo_dagster.settings.text import SummarizeSettings, TextSettings
 
 __all__ = [
     "DEFAULT_MODEL",
+    "MPNET",
     "NAME_LENGTH",
     "NAME_PATTERN",
     "NOISE_NAME",
     "AdapterSettings",
+    "CausalLMOptions",
     "ClusteringSettings",
     "ColumnSettings",
     "DatasetScan",
     "DatasetSettings",
     "Duration",
     "EmbeddingSettings",
+    "EncoderOptions",
+    "ErasmoOptions",
     "Format",
     "GateSettings",
+    "LocalModelOptions",
     "LoraSettings",
+    "MpnetDiceOptions",
     "NamingSettings",
     "NotifySettings",
+    "OpenAIOptions",
     "Project",
     "ProjectSettings",
     "PublishSettings",
     "RefreshSettings",
+    "SentenceTransformerOptions",
     "Settings",
     "SourceSettings",
+    "SummarizeSettings",
     "TableSettings",
     "TextSettings",
+    "TfidfOptions",
+    "anchored",
     "check_name",
     "dataset_files",
     "dataset_schema",
+    "encoder_names",
     "expand",
     "find_project",
     "load_dataset",
     "open_project",
+    "options_class",
     "readable_datasets",
     "scan_datasets",
     "write_schema",

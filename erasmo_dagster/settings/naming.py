@@ -49,12 +49,14 @@ class NamingSettings(Settings):
             raise ValueError("expected every name in `naming.names` once")
         if self.by == "endpoint" and not (self.url and self.model):
             raise ValueError("`by: endpoint` needs `url` and `model`")
-        if self.by == "endpoint" and not self.allow_remote and not _is_here(urlsplit(self.url or "").hostname or ""):
+        if self.by == "endpoint" and not self.allow_remote and not is_here(self.url or ""):
             raise ValueError("the endpoint is another machine: expected `allow_remote: true`, or one on 127.0.0.1")
         return self
 
 
-def _is_here(host: str) -> bool:
+def is_here(url: str) -> bool:
+    """Whether an address is of this machine."""
+    host = urlsplit(url).hostname or ""
     try:
         return host == "localhost" or ip_address(host).is_loopback
     except ValueError:

@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -125,7 +125,7 @@ def open_project(root: Path, home: Path | None = None) -> Project:
     """The project in ``root``; ``home`` is by default $ERASMO_HOME, else ``.erasmo`` in it."""
     home = home or Path(os.environ.get("ERASMO_HOME") or root / ".erasmo")
     file = root / "erasmo.yaml"
-    settings = _validated(ProjectSettings, _read_yaml(file), file) if file.is_file() else ProjectSettings()
+    settings = validated(ProjectSettings, read_yaml(file), file) if file.is_file() else ProjectSettings()
     return Project(root=root, home=home.expanduser().resolve(), settings=settings)
 
 
@@ -213,16 +213,29 @@ def load_dataset(project: Project, name: str) -> DatasetSettings:
             expected=f"one of: {known}",
             fix=f"add one with `erasmo add FILE --key COLUMN --name {name}`",
         )
-    settings = _validated(DatasetSettings, _read_yaml(scan.files[name]), scan.files[name])
-    kind, _, place = settings.adapter.base_model.partition(":")
-    if kind == "path":
-        # Relative to the project, wherever the process was started.
-        model = f"path:{project.root / Path(place).expanduser()}"
-        settings = settings.model_copy(update={"adapter": settings.adapter.model_copy(update={"base_model": model})})
-    return settings
+    settings = validated(DatasetSettings, read_yaml(scan.files[name]), scan.files[name])
+    return anchored(settings, project)
 
 
-def _read_yaml(path: Path) -> Any:
+def anchored(settings: DatasetSettings, project: Project) -> DatasetSettings:
+    """The settings with `path:` models taken relative to the project, wherever the process was started."""
+    changed: dict[str, Any] = {}
+    for part, field in (("adapter", "base_model"), ("encoder", "model")):
+        options = getattr(settings, part)
+        kind, _, place = str(getattr(options, field, "")).partition(":")
+        if kind == "path":
+            model = f"path:{project.root / Path(place).expanduser()}"
+            changed[part] = options.model_copy(update={field: model})
+    summarize = settings.text.summarize
+    if summarize is not None and summarize.by == "base_model" and (summarize.model or "").startswith("path:"):
+        model = f"path:{project.root / Path((summarize.model or '')[len('path:') :]).expanduser()}"
+        own = summarize.model_copy(update={"model": model})
+        changed["text"] = settings.text.model_copy(update={"summarize": own})
+    return settings.model_copy(update=changed)
+
+
+def read_yaml(path: Path) -> Any:
+    """What a YAML file holds, {} for an empty one. Raises ErasmoError in one line for bytes or YAML that do not parse."""
     try:
         return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except UnicodeDecodeError as error:
@@ -238,7 +251,8 @@ def _read_yaml(path: Path) -> Any:
         ) from error
 
 
-def _validated(model: type[M], data: Any, path: Path) -> M:
+def validated(model: type[M], data: Any, path: Path | str) -> M:
+    """The settings in ``data``. Raises ErasmoError in one line that names ``path`` and every field at fault."""
     try:
         return model.model_validate(data)
     except ValidationError as error:
@@ -258,13 +272,18 @@ def _fault(fault: Any, model: type[BaseModel]) -> str:
 
 
 def _fields_at(model: type[BaseModel], loc: tuple[Any, ...]) -> list[str]:
+    annotation: Any = model
     for part in loc:
-        field = model.model_fields.get(str(part))
-        inner = field.annotation if field else None
-        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
-            return []
-        model = inner
-    return list(model.model_fields)
+        if isinstance(part, int):  # of a list
+            annotation = next(iter(get_args(annotation)), None)
+        else:
+            field = annotation.model_fields.get(part) if _is_model(annotation) else None
+            annotation = field.annotation if field else None
+    return list(annotation.model_fields) if _is_model(annotation) else []
+
+
+def _is_model(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
 def dataset_schema() -> str:

@@ -11,17 +11,23 @@ from pydantic import Field, field_validator, model_validator
 
 from erasmo_dagster.settings.base import Duration, Settings, Strings
 
-Figure = Literal[
-    "silhouette",
-    "calinski_harabasz",
-    "davies_bouldin",
-    "gower_silhouette",
+# Those that compare segments with the dataset's `label`.
+LabelFigure = Literal[
     "ari",
     "nmi",
+    "ami",
     "homogeneity",
+    "completeness",
+    "v_measure",
     "accuracy",
     "f1_weighted",
+    "f1_macro",
+    "accuracy_majority",
+    "f1_weighted_majority",
+    "accuracy_centroid",
+    "f1_weighted_centroid",
 ]
+Figure = Literal["silhouette", "calinski_harabasz", "davies_bouldin", "gower_silhouette", LabelFigure]
 
 
 class RefreshSettings(Settings):

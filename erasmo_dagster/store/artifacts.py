@@ -38,6 +38,11 @@ def checkpoint_dir(project: Project, dataset: str, inputs_hash: str) -> Path:
     return project.artifacts / check_name(dataset) / "training" / inputs_hash
 
 
+def vectors_dir(project: Project, dataset: str, encoder: str) -> Path:
+    """Folder of an unfinished embedding by one encoder; a later run with the same encoder goes on from it."""
+    return project.artifacts / check_name(dataset) / "vectors" / encoder
+
+
 def delete_version_files(project: Project, dataset: str, version: int) -> None:
     """Delete one version's files."""
     shutil.rmtree(version_dir(project, dataset, version), ignore_errors=True)

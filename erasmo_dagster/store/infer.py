@@ -14,6 +14,7 @@ from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.settings import DatasetSettings, Project, SourceSettings, check_name, dataset_files
 from erasmo_dagster.store.draft import Draft, compose
 from erasmo_dagster.store.paths import legible, listed, locate
+from erasmo_dagster.store.plain_text import TEXT_COLUMN, text_key
 from erasmo_dagster.store.profile import Profile, distinct, is_whole, missing_markers, odd_values, profile
 from erasmo_dagster.store.sources import workplace, write_rows
 from erasmo_dagster.store.sql import faults, read_parquet
@@ -35,12 +36,16 @@ class Inferred:
 
 @dataclass(frozen=True)
 class _Look:
-    """A table, looked at: its columns, and the marks in it that stand for a missing value, with their cells."""
+    """A table, looked at: its columns, and the marks in it that stand for a missing value, with their cells.
+
+    ``prose`` is the column of plain text, which is text however short it is; None in a table.
+    """
 
     rows: int
     profiles: tuple[Profile, ...]
     markers: dict[str, int]
     odd: dict[str, str]
+    prose: str | None
 
 
 def infer_dataset(
@@ -62,13 +67,16 @@ def infer_dataset(
     name = check_name(name or _slug(table or file))
     _check_free(project, name)
     source = SourceSettings(path=path, table=table)
+    options = [("--key", column) for column in key] + [("--table", table), ("--label", label)]
+    location = locate(source.by_name()["source"], project)
+    if location.format == "text" and not key:
+        key = (text_key(location),)
     look = _look(source, key, label, project)
     markers = look.markers
     if markers:
         source = source.model_copy(update={"null_values": tuple(markers)})
         look = _look(source, key, label, project)
     draft = _decide(source, tuple(key), label, look)
-    options = [("--key", column) for column in key] + [("--table", table), ("--label", label)]
     command = shlex.join(["erasmo", "add", file, *(word for option in options if option[1] for word in option if word)])
     return Inferred(name, compose(draft, command), tuple(_tell(name, draft, look, markers)))
 
@@ -110,7 +118,9 @@ def _path_for(file: str, project: Project) -> str:
 
 def _slug(file: str) -> str:
     """A dataset name from the name of a file or table."""
-    stem = re.sub(r"(\.\w{1,8}){1,2}$", "", Path(file).name)
+    # Of a pattern, the last part of it that is one name: `texts` of `texts/**/*.txt`.
+    named = next((part for part in reversed(Path(file).parts) if "*" not in part), file) if "*" in file else file
+    stem = re.sub(r"(\.\w{1,8}){1,2}$", "", Path(named).name)
     ascii_only = unicodedata.normalize("NFKD", stem).encode("ascii", "ignore").decode().lower()
     slug = re.sub(r"[^a-z0-9]+", "_", ascii_only).strip("_")
     return (slug if slug[:1].isalpha() else f"table_{slug}".strip("_"))[:48].rstrip("_")
@@ -139,6 +149,7 @@ def _look(source: SourceSettings, key: Sequence[str], label: str | None, project
             profiles,
             missing_markers(table.con, relation, texts) if location.format in ("csv", "tsv") else {},
             odd_values(table.con, relation, texts),
+            TEXT_COLUMN if location.format == "text" else None,
         )
 
 
@@ -174,6 +185,8 @@ def _decide(source: SourceSettings, key: tuple[str, ...], label: str | None, loo
             continue
         if column.contact:
             drop[column.name] = f"looks like {column.contact}"
+        elif column.name == look.prose:
+            columns[column.name] = ("text", _remark(column, look))
         elif column.type == "BLOB":
             drop[column.name] = "bytes"
         elif column.identifier:

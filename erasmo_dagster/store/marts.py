@@ -32,7 +32,7 @@ class MartTestError(ErasmoError):
 
 
 def models_digest(project: Project) -> str:
-    """A digest of the folder's files; it changes whenever the marts may."""
+    """A digest of the names and contents of the folder's SQL and YAML; it changes whenever the marts may."""
     digest = hashlib.sha256()
     root = project.sql_dir
     try:

@@ -8,7 +8,7 @@ import gzip
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO, cast
 
 from erasmo_dagster.errors import ErasmoError
@@ -24,18 +24,24 @@ _ENDINGS: dict[str, Format] = {
     ".duckdb": "duckdb",
     ".sqlite": "sqlite",
     ".sqlite3": "sqlite",
+    ".txt": "text",
+    ".md": "text",
 }
-_GZIPPED: tuple[Format, ...] = ("csv", "tsv", "jsonl")
+_GZIPPED: tuple[Format, ...] = ("csv", "tsv", "jsonl", "text")
 _DATABASES: tuple[Format, ...] = ("duckdb", "sqlite")
 
 
 @dataclass(frozen=True)
 class Location:
-    """A table's files, all there and none empty, and how to read them. ``shown`` is its name in messages."""
+    """A table's files, all there, and how to read them. ``shown`` is its name in messages.
+
+    ``names`` are those of text files that a pattern found: their paths below its folder. Only these may be empty.
+    """
 
     files: tuple[Path, ...]
     format: Format
     shown: str
+    names: tuple[str, ...] = ()
 
     @property
     def file(self) -> Path:
@@ -55,10 +61,15 @@ class Location:
 def locate(table: TableSettings, project: Project) -> Location:
     """Find a table's files. Raises ErasmoError for a missing, empty or unreadable one and for options that do
     not fit its format."""
-    files = _files(table, project)
+    files, matches = _files(table, project)
     for file in files:
         _check_file(file, table.path)
     kind = table.format or _format(files[0])
+    names = matches if kind == "text" else ()
+    _check_names(table.path, names)
+    if not names:
+        for file in files:
+            _check_content(file, table.path)
     for option, kinds in (("table", _DATABASES), ("delimiter", ("csv", "tsv")), ("null_values", ("csv", "tsv"))):
         if getattr(table, option) and kind not in kinds:
             raise ErasmoError(
@@ -66,7 +77,7 @@ def locate(table: TableSettings, project: Project) -> Location:
                 expected=f"it for {' or '.join(kinds)} alone",
                 fix=f"take `{option}` out, or set `format`",
             )
-    return Location(files, kind, table.path)
+    return Location(files, kind, table.path, names)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -90,26 +101,38 @@ def listed(names: Iterable[str], most: int = 20) -> str:
     return f"{shown} and {len(names) - most} more" if len(names) > most else shown
 
 
-def _files(table: TableSettings, project: Project) -> tuple[Path, ...]:
+def _files(table: TableSettings, project: Project) -> tuple[tuple[Path, ...], tuple[str, ...]]:
+    """The table's files, resolved, and what a pattern calls them."""
     if table.path.startswith("pypi:"):
-        return (_file_in_wheel(table, project),)
+        return (_file_in_wheel(table, project),), ()
     path = _expanded(table.path)
     # The path is resolved, so that a run reads one file even where a link to it moves meanwhile.
     file = (project.root / path).resolve()
     if "*" not in path or file.exists():
-        return (file,)
+        return (file,), ()
     pattern = "".join(f"[{char}]" if char in "[?" else char for char in path)
-    found = sorted(glob.glob(pattern, root_dir=project.root, recursive=True))  # noqa: PTH207 - absolute ones too
-    files = tuple(match.resolve() for match in (project.root / name for name in found) if match.is_file())
+    found = sorted({*glob.glob(pattern, root_dir=project.root, recursive=True)})  # noqa: PTH207 - absolute ones too
+    found = [name for name in found if (project.root / name).is_file()]
+    files = tuple((project.root / name).resolve() for name in found)
     if not files:
         raise ErasmoError(f"Got no file for {table.path}", expected="at least one", fix=f"looked in {project.root}")
-    if (table.format or _format(files[0])) != "parquet":
+    if (table.format or _format(files[0])) not in ("parquet", "text"):
         raise ErasmoError(
             f"Got several files by {table.path}",
-            expected="`*` in paths of Parquet files alone",
+            expected="`*` in paths of Parquet and text files alone",
             fix="name one file, or join several by source.tables and source.query",
         )
-    return files
+    below = PurePosixPath(path.partition("*")[0] + "*").parent
+    return files, tuple(PurePosixPath(name).relative_to(below).as_posix() for name in found)
+
+
+def _check_names(shown: str, names: Iterable[str]) -> None:
+    try:
+        "".join(names).encode("utf-8")
+    except UnicodeEncodeError:
+        raise ErasmoError(
+            f"Got a file by {shown} whose name is not UTF-8", expected="names in UTF-8", fix="rename it"
+        ) from None
 
 
 def _expanded(path: str) -> str:
@@ -149,7 +172,11 @@ def _check_file(path: Path, shown: str) -> None:
         raise ErasmoError(
             f"Got {file}, which this user may not read", expected="a readable file", fix="change its mode"
         )
+
+
+def _check_content(path: Path, shown: str) -> None:
     if path.stat().st_size == 0:
+        file = shown if "${" in shown else path
         raise ErasmoError(f"Got {file}, which is empty (0 bytes)", expected="a table", fix="write the file anew")
 
 

@@ -329,7 +329,8 @@ def _move(con: duckdb.DuckDBPyConnection, dataset: str, version: int, *, seen: i
     held = needed(con, dataset, version, "segments").version
     rows, segments = one_row(
         con.execute(
-            "SELECT count(*), count(DISTINCT segment_id) FROM segments WHERE dataset = ? AND version = ?",
+            "SELECT count(*), count(DISTINCT segment_id) FILTER (segment_id >= 0) FROM segments"
+            " WHERE dataset = ? AND version = ?",
             [dataset, held],
         )
     )

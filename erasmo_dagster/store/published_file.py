@@ -11,6 +11,8 @@ import duckdb
 from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.settings import DatasetSettings, Project
 from erasmo_dagster.store.artifacts import snapshot_path
+from erasmo_dagster.store.experiments import COMMENTS as EXPERIMENT_COMMENTS
+from erasmo_dagster.store.experiments import leaderboard, published_cells
 from erasmo_dagster.store.sources import ENTITY_KEY
 from erasmo_dagster.store.sql import literal, quote
 from erasmo_dagster.store.versions import StageOutput, stage_output
@@ -22,6 +24,12 @@ WIDE_COLUMNS = ("entity_key", "segment_id", "segment_name", "confidence", "versi
 _TABLES = {
     "segments": """
         SELECT dataset, entity_key, segment_id, segment_name, confidence, version, assigned_at FROM chosen_segments""",
+    "segment_memberships": """
+        SELECT m.dataset, m.entity_key, m.segment_id,
+            coalesce(n.segment_name, 'segment ' || m.segment_id) AS segment_name, m.membership, c.version
+        FROM main.segment_memberships m
+        JOIN chosen_versions c ON m.dataset = c.dataset AND m.version = c.segments_version
+        LEFT JOIN known_names n ON m.dataset = n.dataset AND m.segment_id = n.segment_id""",
     "segment_profile": """
         SELECT p.dataset, c.version, p.segment_id, n.segment_name, p.* EXCLUDE (dataset, version, segment_id)
         FROM main.segment_profile p JOIN chosen_versions c ON p.dataset = c.dataset AND p.version = c.profile_version
@@ -56,6 +64,7 @@ _TABLES = {
         FROM next_history h LEFT JOIN known_names n ON h.dataset = n.dataset AND h.segment_id = n.segment_id""",
     "segment_transitions": "SELECT * FROM next_transitions",
     "publish_log": "SELECT * FROM main.publish_log UNION ALL BY NAME SELECT * FROM new_log",
+    "experiments": published_cells(),
 }
 
 _COMMENTS = {
@@ -65,9 +74,14 @@ _COMMENTS = {
     "segments.segment_id": "Number of the segment within its dataset; -1 is noise, a row that is in no segment.",
     "segments.segment_name": "Readable name of the segment.",
     "segments.confidence": "(d2 - d1) / d2 over the distances to the nearest two segment centres, 0 to 1. It says how "
-    "clearly a row is in its segment; it is not a probability.",
+    "clearly a row is in its segment; it is not a probability. Of fuzzy c-means and Gaussian mixtures it is the "
+    "largest membership, of HDBSCAN the method's own, 0 for noise.",
     "segments.version": "Version of the dataset that this row was published with.",
     "segments.assigned_at": "When the row was assigned, UTC.",
+    "segment_memberships": "One row per entity and segment of the datasets whose method gives memberships: fuzzy "
+    "c-means and Gaussian mixtures.",
+    "segment_memberships.membership": "How much of the entity is in the segment, 0 to 1; an entity's add up to 1.",
+    "segment_memberships.version": "Version of the dataset that this row was published with.",
     "segment_profile": "One row per segment and trait: what its rows have more of than the rest, strongest first.",
     "segment_profile.trait_rank": "1 for the trait that sets the segment apart the most.",
     "segment_profile.column_name": "The source's column.",
@@ -115,7 +129,9 @@ _COMMENTS = {
     "publish_log.fingerprint": "Short hash of the source's columns and rows.",
     "publish_log.figures": "The version's figures by name, JSON.",
     "publish_log.reason": "What started the run and what was decided, or who published it otherwise.",
+    **EXPERIMENT_COMMENTS,
 }
+_VIEWS = {"leaderboard": leaderboard()}
 
 
 def needed(con: duckdb.DuckDBPyConnection, dataset: str, version: int, stage: str) -> StageOutput:
@@ -183,9 +199,11 @@ def build_file(
             con.execute(f"CREATE TABLE published.{table} AS SELECT * FROM ({query}) ORDER BY ALL")
         for name, version in chosen.items():
             _wide_table(con, project, name, version, datasets.get(name))
+        _create_views(con)
         for name, comment in _COMMENTS.items():
             table, _, column = name.partition(".")
-            what = f"COLUMN published.{table}.{column}" if column else f"TABLE published.{table}"
+            kind = "VIEW" if table in _VIEWS else "TABLE"
+            what = f"COLUMN published.{table}.{column}" if column else f"{kind} published.{table}"
             con.execute(f"COMMENT ON {what} IS {literal(comment)}")
         con.execute("CHECKPOINT published")
     finally:
@@ -194,6 +212,17 @@ def build_file(
             "DROP TABLE new_log; DROP VIEW chosen_segments; DROP VIEW known_names; DROP TABLE chosen_versions;"
             " DROP TABLE hidden_columns; DROP TABLE outdated_profiles; DROP TABLE given_names"
         )
+
+
+def _create_views(con: duckdb.DuckDBPyConnection) -> None:
+    """Views over the published tables, which they name alone: under whatever name the file is attached, they hold."""
+    (here,) = con.execute("SELECT current_database()").fetchall()[0]
+    con.execute("USE published")
+    try:
+        for name, query in _VIEWS.items():
+            con.execute(f"CREATE VIEW {name} AS {query}")
+    finally:
+        con.execute(f"USE {quote(here)}")
 
 
 def _private(source: StageOutput, settings: DatasetSettings | None) -> set[str]:
@@ -227,18 +256,44 @@ def _wide_table(
     source = needed(con, dataset, version, "source_table")
     private = set() if settings is not None and settings.publish.sensitive else _private(source, settings)
     columns = [name for name in source.details["columns"] if name not in private]
-    own = ", ".join(f"t.{quote(name)} AS {quote(alias)}" for name, alias in _aliases(columns).items())
+    corpus = stage_output(con, dataset, version, "text_corpus")
+    long_texts = corpus.details.get("summarized", {}).get("long_texts", {}) if corpus else {}
+    summarized = [name for name in columns if name in long_texts]
+    aliases = _aliases(columns)
+    beside = _summary_names(summarized, [*columns, *aliases.values(), *WIDE_COLUMNS])
+    own = ", ".join(
+        f"t.{quote(name)} AS {quote(alias)}"
+        + (f", c.summaries[{literal(name)}] AS {quote(beside[name])}" if name in beside else "")
+        for name, alias in aliases.items()
+    )
     added = ", ".join(f"s.{name}" for name in WIDE_COLUMNS)
     table = f"published.{quote(dataset + '_segmented')}"
     con.execute(
         f"CREATE TABLE {table} AS SELECT {', '.join(filter(None, [own, added]))}"
         f" FROM read_parquet(?) t JOIN chosen_segments s ON s.entity_key = t.{quote(ENTITY_KEY)}"
+        " LEFT JOIN main.corpus c ON c.dataset = s.dataset AND c.version = ? AND c.entity_key = s.entity_key"
         " WHERE s.dataset = ? ORDER BY s.entity_key",
-        [str(snapshot_path(project, dataset, source.version)), dataset],
+        [str(snapshot_path(project, dataset, source.version)), corpus.version if corpus else None, dataset],
     )
     grain = f"One row per entity of {dataset}: its own columns beside its segment."
     con.execute(f"COMMENT ON TABLE {table} IS {literal(grain)}")
     con.execute(f"COMMENT ON COLUMN {table}.confidence IS {literal(_COMMENTS['segments.confidence'])}")
+    for name, summary in beside.items():
+        told = f"Summary that the method read in the place of {name}; null where it read the text itself."
+        con.execute(f"COMMENT ON COLUMN {table}.{quote(summary)} IS {literal(told)}")
+
+
+def _summary_names(columns: list[str], others: list[str]) -> dict[str, str]:
+    """Summarized column -> the name of the column of its summaries, unlike all others."""
+    taken = {name.casefold() for name in others}
+    names = {}
+    for name in columns:
+        summary = f"{name}_summary"
+        while summary.casefold() in taken:
+            summary = f"{summary}_"
+        taken.add(summary.casefold())
+        names[name] = summary
+    return names
 
 
 def _aliases(columns: list[str]) -> dict[str, str]:

@@ -22,6 +22,7 @@ from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.settings import Project, TableSettings
 from erasmo_dagster.store.delimited import stage_delimited
 from erasmo_dagster.store.paths import Location, locate
+from erasmo_dagster.store.plain_text import stage_text
 from erasmo_dagster.store.sql import (
     confine,
     connect,
@@ -55,6 +56,8 @@ def stage(table: TableSettings, project: Project, folder: Path, rules: TextRules
             return _stage_duckdb(location, table, folder)
         case "sqlite":
             return stage_sqlite(location, table, folder)
+        case "text":
+            return stage_text(location, folder)
 
 
 def highest(

@@ -106,6 +106,25 @@ INSERT INTO stage_outputs
 ALTER TABLE segments DROP COLUMN segment_name;
 ALTER TABLE segment_history DROP COLUMN segment_name;
 """,
+    # 4: soft clusterings' memberships, summaries of long texts, and experiments, whose cells belong to no version.
+    """
+CREATE TABLE segment_memberships (
+    dataset VARCHAR NOT NULL, version INTEGER NOT NULL, entity_key VARCHAR NOT NULL, segment_id INTEGER NOT NULL,
+    membership FLOAT NOT NULL
+);
+CREATE TABLE summaries (
+    summarizer VARCHAR NOT NULL, text_hash VARCHAR NOT NULL, summary VARCHAR NOT NULL, made_at TIMESTAMP NOT NULL,
+    PRIMARY KEY (summarizer, text_hash)
+);
+ALTER TABLE corpus ADD COLUMN summaries MAP(VARCHAR, VARCHAR);
+CREATE TABLE experiments (
+    experiment VARCHAR NOT NULL, cell VARCHAR NOT NULL, dataset VARCHAR NOT NULL, variant VARCHAR NOT NULL,
+    encoder VARCHAR NOT NULL, algorithm VARCHAR NOT NULL, k INTEGER, seed INTEGER NOT NULL, options JSON NOT NULL,
+    status VARCHAR NOT NULL, error VARCHAR, rows BIGINT, dimensions INTEGER, segments INTEGER, figures JSON NOT NULL,
+    train_seconds DOUBLE, embed_seconds DOUBLE, cluster_seconds DOUBLE, train_tokens BIGINT, embed_tokens BIGINT,
+    finished_at TIMESTAMP NOT NULL, PRIMARY KEY (experiment, cell)
+);
+""",
 )
 
 SCHEMA_VERSION = len(_SCRIPTS)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from glob import escape
 from pathlib import Path
+from types import ModuleType
 
 import duckdb
 import pyarrow as pa
@@ -25,8 +26,22 @@ _DISK_FULL = re.compile(r"No space left on device|Disk quota exceeded|File too l
 _DISK_FULL_ERRNO = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
-def writes_within(query: str) -> str | None:
-    """What a SELECT would do beside reading, such as ``COPY`` in its WITH; None where it only reads."""
+ONE_SELECT = ["SELECT"]
+
+
+def statement_kinds(con: duckdb.DuckDBPyConnection | ModuleType, query: str) -> list[str]:
+    """What each statement of ``query`` is; ``ONE_SELECT`` for a single one that only reads.
+
+    A SELECT that would write, by a ``COPY`` in its WITH for instance, is told as such. Raises duckdb.Error where the
+    query does not parse.
+    """
+    kinds = [statement.type.name for statement in con.extract_statements(query)]
+    if kinds == ONE_SELECT and (found := _writes_within(query)) is not None:
+        return [f"{found} within a SELECT"]
+    return kinds
+
+
+def _writes_within(query: str) -> str | None:
     if not _MAY_WRITE.search(query):
         return None
     with duckdb.connect(":memory:", config={"enable_external_access": "false", "threads": 1}) as con:

@@ -12,7 +12,8 @@ from erasmo_dagster.store.warehouse import read_standing
 def standing_rows(con: duckdb.DuckDBPyConnection, dataset: str, version: int) -> pl.DataFrame:
     """Rows of ``version``, then those of its training that it no longer has: a row that comes back is where it was.
 
-    Columns entity_key, text_hash, segment_id, confidence, assigned_at; one row an entity and text.
+    Columns entity_key, text_hash, segment_id, confidence, assigned_at and segments_version (that which holds them); one
+    row an entity and text.
     """
     fitted = stage_output(con, dataset, version, FITTED_STATE)
     assert fitted is not None
@@ -23,4 +24,4 @@ def standing_rows(con: duckdb.DuckDBPyConnection, dataset: str, version: int) ->
 def _rows(con: duckdb.DuckDBPyConnection, dataset: str, version: int) -> pl.DataFrame:
     held = [stage_output(con, dataset, version, stage) for stage in ("text_corpus", "segments")]
     corpus, segments = (output.version for output in held if output is not None)
-    return read_standing(con, dataset, corpus, segments)
+    return read_standing(con, dataset, corpus, segments).with_columns(segments_version=pl.lit(segments, pl.Int32))

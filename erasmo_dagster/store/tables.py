@@ -13,7 +13,7 @@ from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.settings import Project, SourceSettings
 from erasmo_dagster.store.paths import listed
 from erasmo_dagster.store.readers import stage
-from erasmo_dagster.store.sql import confine, connect, describe, faults, first_line, quote, writes_within
+from erasmo_dagster.store.sql import ONE_SELECT, confine, connect, describe, faults, first_line, quote, statement_kinds
 from erasmo_dagster.store.staging import Staged, check_names
 from erasmo_dagster.store.types import TextRules, kept
 
@@ -56,16 +56,14 @@ def _over_tables(con: duckdb.DuckDBPyConnection, query: str, tables: Mapping[str
         con.execute(f"CREATE VIEW {quote(name)} AS {table.select}")
     fix = "mend source.query"
     try:
-        statements = con.extract_statements(query)
+        kinds = statement_kinds(con, query)
     except duckdb.Error as error:
         raise ErasmoError(
             f"Got a query that does not parse ({first_line(error)})", expected="one SELECT", fix=fix
         ) from None
-    kinds = [statement.type.name for statement in statements]
-    if kinds != ["SELECT"]:
-        raise ErasmoError(f"Got a query of {listed(kinds) or 'no statement'}", expected="one SELECT", fix=fix)
-    if (found := writes_within(query)) is not None:
-        raise ErasmoError(f"Got a query with {found} within it", expected="one SELECT that only reads", fix=fix)
+    if kinds != ONE_SELECT:
+        told = listed(kinds) or "no statement"
+        raise ErasmoError(f"Got a query of {told}", expected="one SELECT that only reads", fix=fix)
 
     def wrong(error: Exception) -> ErasmoError:
         what = "reaches outside its tables" if isinstance(error, duckdb.PermissionException) else "does not run"

@@ -11,6 +11,7 @@ import duckdb
 
 from erasmo_dagster.settings import Project
 from erasmo_dagster.store.artifacts import delete_version_files
+from erasmo_dagster.store.summaries import forget_summaries
 from erasmo_dagster.store.versions import publications, superseded_versions
 from erasmo_dagster.store.warehouse import delete_version, in_transaction, open_warehouse
 
@@ -59,6 +60,8 @@ def collect(project: Project, *, present: Collection[str], busy: Collection[str]
         kept = {
             (name, str(version)) for name, version in con.execute("SELECT dataset, version FROM versions").fetchall()
         }
+        if not busy:  # a run in progress may have some that are in no corpus yet
+            forget_summaries(con)
         con.execute("CHECKPOINT")
     _sweep(project.artifacts, kept, busy)
     done.freed_bytes = max(0, before - _size(project.artifacts) - project.warehouse.stat().st_size)

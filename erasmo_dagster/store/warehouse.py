@@ -99,8 +99,12 @@ def now(con: duckdb.DuckDBPyConnection) -> Any:
 
 
 def write_corpus(con: duckdb.DuckDBPyConnection, dataset: str, version: int, corpus: pl.DataFrame) -> None:
-    """Replace a version's corpus: columns entity_key, text_hash, clauses."""
-    _replace(con, "corpus", dataset, version, corpus)
+    """Replace a version's corpus: columns entity_key, text_hash, clauses, and where texts were summarized summaries.
+
+    ``summaries`` are entries (List(Struct(key, value))) of a map from a column to the summary of the row's text in it.
+    """
+    maps = "* REPLACE (map_from_entries(summaries) AS summaries)" if "summaries" in corpus.columns else "*"
+    _replace(con, "corpus", dataset, version, corpus, select=maps)
 
 
 def read_corpus(con: duckdb.DuckDBPyConnection, dataset: str, version: int) -> pl.DataFrame:
@@ -189,6 +193,21 @@ def read_segments(con: duckdb.DuckDBPyConnection, dataset: str, version: int) ->
     )
 
 
+def write_memberships(con: duckdb.DuckDBPyConnection, dataset: str, version: int, memberships: pl.DataFrame) -> None:
+    """Replace a version's memberships: columns entity_key, segment_id, membership; no rows where it has none."""
+    _replace(con, "segment_memberships", dataset, version, memberships)
+
+
+def read_memberships(con: duckdb.DuckDBPyConnection, dataset: str, version: int) -> pl.DataFrame:
+    """A version's memberships by entity_key and segment_id: entity_key, segment_id, membership."""
+    return _frame(
+        con,
+        "SELECT entity_key, segment_id, membership FROM segment_memberships"
+        " WHERE dataset = ? AND version = ? ORDER BY entity_key, segment_id",
+        [dataset, version],
+    )
+
+
 def read_standing(
     con: duckdb.DuckDBPyConnection, dataset: str, corpus_version: int, segments_version: int
 ) -> pl.DataFrame:
@@ -266,6 +285,7 @@ def delete_version(con: duckdb.DuckDBPyConnection, dataset: str, version: int) -
     own = (
         "corpus",
         "segments",
+        "segment_memberships",
         "segment_metrics",
         "segment_descriptions",
         "segment_profile",
@@ -285,13 +305,15 @@ def _embedding_tables(con: duckdb.DuckDBPyConnection) -> list[str]:
     return [name for (name,) in rows]
 
 
-def _replace(con: duckdb.DuckDBPyConnection, table: str, dataset: str, version: int, frame: pl.DataFrame) -> None:
-    """Delete a version's rows of a table and insert ``frame`` in their place, by column name."""
+def _replace(
+    con: duckdb.DuckDBPyConnection, table: str, dataset: str, version: int, frame: pl.DataFrame, select: str = "*"
+) -> None:
+    """Delete a version's rows of a table and insert ``select`` of ``frame`` in their place, by column name."""
     con.execute(f"DELETE FROM {table} WHERE dataset = ? AND version = ?", [dataset, version])
     con.register("incoming", frame.to_arrow())
     try:
         con.execute(
-            f"INSERT INTO {table} BY NAME SELECT ? AS dataset, ?::INTEGER AS version, * FROM incoming",
+            f"INSERT INTO {table} BY NAME SELECT ? AS dataset, ?::INTEGER AS version, {select} FROM incoming",
             [dataset, version],
         )
     finally:

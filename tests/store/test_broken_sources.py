@@ -41,7 +41,7 @@ def test_file_names_are_taken_literally(read: Reader, name: str) -> None:
         ("empty.csv", "is empty (0 bytes)"),
         ("empty.parquet", "is empty (0 bytes)"),
         ("sheet.xlsx", "whose ending tells no format"),
-        ("*.csv", "in paths of Parquet files alone"),
+        ("*.csv", "in paths of Parquet and text files alone"),
     ],
 )
 def test_paths_that_lead_nowhere(read: Reader, path: str, said: str) -> None:

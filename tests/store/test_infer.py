@@ -270,3 +270,39 @@ def test_nested_dates_and_decimals_have_kinds(project: Project) -> None:
     )
     kinds = {name: column.kind for name, column in infer(out, project, "id")[1].columns.items()}
     assert kinds == {"l": "nested", "s": "nested", "d": "datetime", "p": "number"}
+
+
+def test_the_lines_of_a_text_file_are_rows(project: Project) -> None:
+    (project.root / "My notes.txt").write_text("ok\n\nwait\nNA\n")
+    inferred, settings = infer("My notes.txt", project)
+    assert inferred.name == "my_notes"
+    assert settings.key == ("line",)
+    assert {name: column.kind for name, column in settings.columns.items()} == {"text": "text"}
+    assert settings.source.null_values == ()
+    assert "dataset my_notes: 3 rows, 2 columns of My notes.txt" in inferred.decisions
+    assert "erasmo add 'My notes.txt'`" in inferred.yaml
+    write_dataset(project, inferred)
+    assert snapshot_source("my_notes", load_dataset(project, "my_notes"), project, project.home / "s.parquet").rows == 3
+
+
+@pytest.mark.parametrize("pattern", ["texts/*.txt", "texts/**/*.txt", "./texts/*"])
+def test_text_files_by_a_pattern_are_rows(project: Project, pattern: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(project.root)
+    (project.root / "texts").mkdir()
+    for i in range(12):
+        (project.root / "texts" / f"{i}.txt").write_text(f"code{i}")
+    inferred, settings = infer(pattern, project)
+    assert inferred.name == "texts"
+    assert settings.key == ("file",)
+    assert settings.drop == ()
+    assert {name: column.kind for name, column in settings.columns.items()} == {"text": "text"}
+    write_dataset(project, inferred)
+    out = project.home / "s.parquet"
+    assert snapshot_source("texts", load_dataset(project, "texts"), project, out).rows == 12
+
+
+def test_a_text_file_of_addresses_is_left_out_as_in_a_table(project: Project) -> None:
+    (project.root / "mails.txt").write_text("".join(f"person{i}@example.org\n" for i in range(12)))
+    inferred, settings = infer("mails.txt", project)
+    assert (settings.drop, settings.sensitive) == (("text",), ("text",))
+    assert "no column is left to describe a row" in inferred.decisions[-1]

@@ -195,3 +195,15 @@ def test_the_file_is_read_by_earlier_releases_of_duckdb(project: Project, sql: P
     with duckdb.connect(project.published, read_only=True) as con:
         tags = con.execute("select tags from duckdb_databases() where not internal").fetchall()
     assert tags[0][0]["storage_version"].startswith("v1.0.0")
+
+
+def test_the_digest_changes_with_every_model_and_every_description(project: Project, sql: Path) -> None:
+    seen = {models_digest(project)}
+    for path in sorted(sql.rglob("*.*")):
+        path.write_text(path.read_text() + "\n")
+        seen.add(models_digest(project))
+    (sql / "marts" / "people.sql").rename(sql / "marts" / "persons.sql")
+    seen.add(models_digest(project))
+    assert len(seen) == 5
+    (sql / "README.md").write_text("of no matter")
+    assert models_digest(project) in seen

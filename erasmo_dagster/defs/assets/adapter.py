@@ -1,4 +1,4 @@
-"""The fine-tuned model."""
+"""What the encoder learns: a fine-tuned model, a vocabulary, ranges."""
 
 from typing import Any
 
@@ -9,10 +9,10 @@ from erasmo_dagster.defs.pictures import picture
 from erasmo_dagster.defs.resources import WarehouseResource
 from erasmo_dagster.defs.stages import CODE_VERSIONS, OWNERS, StageRun, begin_stage
 from erasmo_dagster.method import plots
-from erasmo_dagster.method.adapter import fine_tune
-from erasmo_dagster.method.base_models import LocalModel, resolve
+from erasmo_dagster.method.encoders.kinds import fit_encoder, identify
+from erasmo_dagster.method.fitted import FittedState
 from erasmo_dagster.method.training import TrainingResult
-from erasmo_dagster.store.artifacts import adapter_dir, checkpoint_dir
+from erasmo_dagster.store.artifacts import adapter_dir, checkpoint_dir, text_dir
 from erasmo_dagster.store.warehouse import read_corpus
 
 
@@ -25,57 +25,52 @@ from erasmo_dagster.store.warehouse import read_corpus
     deps=["text_corpus", "refresh_plan"],
 )
 def adapter(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> dg.MaterializeResult[None]:
-    """One fine-tuned model per dataset: low-rank weights over a base model, trained on the shuffled corpus."""
+    """One fitted encoder per dataset: for ERASMO low-rank weights over a base model, trained on the shuffled corpus."""
     run = begin_stage(context, warehouse)
     if (standing := run.standing("adapter", "adapter")) is not None:
         return run.result(run.link(standing), _metadata(standing.details))
-    settings = run.settings.adapter
-    base = resolve(settings.base_model, run.project.models)
-    hashed = run.hash_inputs(
-        settings.model_dump(exclude={"device", "base_model", "forward_tokens"}), run.settings.seed, base.revision
-    )
+    about = identify(run.settings, run.project.models)
+    tuned = run.settings.adapter.model_dump(exclude={"device", "base_model", "forward_tokens"})
+    hashed = run.hash_inputs(about, tuned if run.settings.encoder.tuned else None, run.settings.seed)
     output = None
     # Only the run that was asked to retrain does: a later one may use its plan.
     if not (run.plan.forced and run.inputs["refresh_plan"].version == run.version):
         output = run.reusable(
-            hashed,
-            lambda o: settings.method == "none" or adapter_dir(run.project, run.dataset, o.version).is_dir(),
+            hashed, lambda o: not about["learns"] or adapter_dir(run.project, run.dataset, o.version).is_dir()
         )
     if output is None:
-        details: dict[str, Any] = {"base_model": base.name, "revision": base.revision, "method": settings.method}
-        if settings.method != "none":
-            details["training"] = _train(run, base, hashed).model_dump(mode="json")
+        details = about | (_fit(run, about, hashed) if about["learns"] else {})
         with warehouse.get_connection() as con:
             output = run.record(con, hashed, details)
     return run.result(output, _metadata(output.details))
 
 
-def _train(run: StageRun, base: LocalModel, hashed: str) -> TrainingResult:
-    corpus_version = run.inputs["text_corpus"].version
+def _fit(run: StageRun, about: dict[str, Any], hashed: str) -> dict[str, Any]:
+    written = run.inputs["text_corpus"]
     with run.warehouse.get_connection() as con:
-        corpus = read_corpus(con, run.dataset, corpus_version)
-    return fine_tune(
+        corpus = read_corpus(con, run.dataset, written.version)
+    return fit_encoder(
         corpus["clauses"].to_list(),
-        base,
-        run.settings.adapter,
-        seed=run.settings.seed,
+        FittedState.load(text_dir(run.project, run.dataset, written.version)).text,
+        run.settings,
+        about,
+        models_dir=run.project.models,
         out=adapter_dir(run.project, run.dataset, run.version),
         checkpoints=checkpoint_dir(run.project, run.dataset, hashed),
         provenance={
             "dataset": run.dataset,
             "version": run.version,
-            "corpus_version": corpus_version,
-            "corpus_inputs": run.inputs["text_corpus"].inputs_hash,
+            "corpus_version": written.version,
+            "corpus_inputs": written.inputs_hash,
         },
     )
 
 
 def _metadata(details: dict[str, Any]) -> dict[str, Any]:
-    metadata: dict[str, Any] = {
-        "base_model": details["base_model"],
-        "base_revision": details["revision"],
-        "method": details["method"],
-    }
+    metadata: dict[str, Any] = {"encoder": details["encoder"], "learns": details["learns"]}
+    named = {"base_model": "base_model", "revision": "base_revision", "method": "method"}
+    metadata |= {shown: details[name] for name, shown in named.items() if name in details}
+    metadata["options"] = dg.MetadataValue.json(details["options"])
     if "training" not in details:
         return metadata
     training = TrainingResult.model_validate(details["training"])

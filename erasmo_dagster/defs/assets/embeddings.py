@@ -5,7 +5,7 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
-from erasmo_dagster.defs.encoding import Encoded, encode, encoder_id
+from erasmo_dagster.defs.encoding import Encoded, encode, encoder_id, forget_unfinished
 from erasmo_dagster.defs.partitions import dataset_partitions
 from erasmo_dagster.defs.resources import WarehouseResource
 from erasmo_dagster.defs.stages import CODE_VERSIONS, OWNERS, begin_stage
@@ -24,7 +24,7 @@ from erasmo_dagster.store.warehouse import read_corpus, write_embeddings
     deps=["text_corpus", "adapter"],
 )
 def embeddings(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> dg.MaterializeResult[None]:
-    """One vector per entity: the fine-tuned model's hidden state, averaged over the tokens of the entity's text."""
+    """One vector per entity: what the encoder makes of its text; by default a fine-tuned model's mean hidden state."""
     run = begin_stage(context, warehouse)
     tuned, written = run.inputs["adapter"], run.inputs["text_corpus"]
     encoder = encoder_id(run, tuned)
@@ -43,6 +43,7 @@ def embeddings(context: dg.AssetExecutionContext, warehouse: WarehouseResource) 
             output = run.record(
                 con, hashed, {**_details(encoded, corpus), **_read_before(new, encoder), "table": table}
             )
+        forget_unfinished(run, encoder)
     details = dict(output.details)
     del details["encoder"]
     return run.result(output, {"dagster/row_count": details.pop("rows"), **details})

@@ -32,15 +32,14 @@ def segment_metrics(context: dg.AssetExecutionContext, warehouse: WarehouseResou
         _, vectors = read_embeddings(con, run.dataset, vectors_of.version, vectors_of.details["width"])
         segmented = read_segments(con, run.dataset, run.inputs["segments"].version)
     fitted = FittedState.load(state_dir(run.project, run.dataset, run.inputs["segments"].version)).clustering
-    if fitted is not None and fitted.scaler is not None:
-        vectors = vectors / fitted.scaler.scale  # the space that was clustered
+    points = vectors if fitted is None else fitted.model.space.project(vectors)  # the space that was clustered
     labels = segmented["segment_id"].to_numpy()
     settings = run.settings
-    figures = internal_metrics(vectors, labels, max_rows=settings.clustering.metrics_rows, seed=settings.seed)
+    figures = internal_metrics(points, labels, max_rows=settings.clustering.metrics_rows, seed=settings.seed)
     if (gower := _gower(run, segmented)) is not None:
         figures["gower_silhouette"] = gower
     if settings.label:
-        figures |= external_metrics(labels, _truth(run, settings.label, segmented["entity_key"]))
+        figures |= external_metrics(labels, _truth(run, settings.label, segmented["entity_key"]), vectors)
     rows = [
         {"metric": name, "value": value, "description": METRICS[name].description} for name, value in figures.items()
     ]

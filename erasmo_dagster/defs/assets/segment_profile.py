@@ -4,7 +4,6 @@ import json
 from typing import Any
 
 import dagster as dg
-import numpy as np
 import polars as pl
 
 from erasmo_dagster.defs.naming import name_segments
@@ -136,17 +135,14 @@ def _members(run: StageRun, segmented: pl.DataFrame) -> pl.DataFrame:
     fitted = FittedState.load(state_dir(run.project, run.dataset, run.inputs["segments"].version)).clustering
     if fitted is None or not keys.equals(segmented["entity_key"]):
         return empty  # vectors of other rows, where stages were materialized one by one
-    centre = {segment: index for index, segment in enumerate(fitted.segment_ids)}
-    index = np.array([centre.get(i, -1) for i in segmented["segment_id"].to_list()], dtype=np.int64)
-    distance = np.full(len(index), np.nan)
-    held = index >= 0
-    distance[held] = own_distances(vectors[held], index[held], fitted.centers, fitted.scaler)
+    distance = own_distances(vectors, fitted.labels(segmented["segment_id"].to_numpy()), fitted.model)
     rows = segmented.select("entity_key", "segment_id", "confidence").with_columns(distance=pl.Series(distance))
     key = pl.col("entity_key")
+    held = rows.filter(pl.col("distance").is_finite())  # noise has no centre
+    central = held.group_by("segment_id").agg(key.sort_by("distance", "entity_key").head(MEMBERS).alias("central"))
     return rows.group_by("segment_id").agg(
-        key.sort_by("distance", "entity_key").head(MEMBERS).alias("central"),
         key.sort_by("confidence", "entity_key").head(MEMBERS).alias("doubtful"),
-    )
+    ).join(central, on="segment_id", how="left")
 
 
 def _descriptions(profile: TableProfile, names: dict[int, str], members: pl.DataFrame) -> pl.DataFrame:

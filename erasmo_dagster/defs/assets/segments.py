@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import dagster as dg
+import duckdb
 import numpy as np
 import numpy.typing as npt
 import polars as pl
@@ -18,7 +19,7 @@ from erasmo_dagster.method.clustering import cluster
 from erasmo_dagster.method.drift import segment_reach
 from erasmo_dagster.method.fitted import FittedClustering, FittedState
 from erasmo_dagster.method.matching import SegmentMatch, assign_ids, match_segments
-from erasmo_dagster.method.placing import place_rows
+from erasmo_dagster.method.placing import Placement, membership_rows, place_rows
 from erasmo_dagster.store.artifacts import state_dir, text_dir
 from erasmo_dagster.store.names import next_segment_id
 from erasmo_dagster.store.standing import standing_rows
@@ -32,19 +33,25 @@ from erasmo_dagster.store.versions import (
 )
 from erasmo_dagster.store.warehouse import (
     read_embeddings,
+    read_memberships,
     read_segments,
     read_text_hashes,
+    write_memberships,
     write_segments,
 )
 
 
 @dataclass(frozen=True, eq=False)
 class _Segmented:
-    """What a run found: the fitted clustering, and segment id and confidence of each row in the vectors' order."""
+    """What a run found: the fitted clustering, and segment id and confidence of each row in the vectors' order.
+
+    ``memberships`` has columns entity_key, segment_id, membership, and no row where the method has none.
+    """
 
     fitted: FittedClustering
     segment_ids: npt.NDArray[np.int32]
     confidence: npt.NDArray[np.float32]
+    memberships: pl.DataFrame
     assigned_at: pl.Series
     trained_by: StageOutput | None
     details: dict[str, Any]
@@ -72,7 +79,8 @@ def segments(context: dg.AssetExecutionContext, warehouse: WarehouseResource) ->
     text = FittedState.load(text_dir(run.project, run.dataset, run.inputs["text_corpus"].version)).text
     FittedState(text=text, clustering=found.fitted).save(state_dir(run.project, run.dataset, run.version))
     sizes = dict(sorted(Counter(found.segment_ids.tolist()).items()))
-    details = {"rows": len(entity_keys), "k": len(sizes), "base": base, **found.details}
+    noise = sizes.get(-1, 0)
+    details = {"rows": len(entity_keys), "k": len(sizes) - (noise > 0), "noise": noise, "base": base, **found.details}
     with warehouse.get_connection() as con:
         rows = pl.DataFrame(
             {
@@ -83,6 +91,7 @@ def segments(context: dg.AssetExecutionContext, warehouse: WarehouseResource) ->
             }
         )
         write_segments(con, run.dataset, run.version, rows)
+        write_memberships(con, run.dataset, run.version, found.memberships)
         hashed = run.hash_inputs(run.settings.clustering.model_dump(), run.settings.seed)
         if found.trained_by is None:
             record_stage(con, run.dataset, run.version, FITTED_STATE, inputs_hash=hashed, details={})
@@ -93,7 +102,7 @@ def segments(context: dg.AssetExecutionContext, warehouse: WarehouseResource) ->
 
 
 def _keep(run: StageRun, standing: StageOutput, vectors: npt.NDArray[np.float32]) -> _Segmented:
-    """The segments that stand, with the rows that are new or changed put into the nearest."""
+    """The segments that stand, with the rows that are new or changed put into them."""
     fitted = FittedState.load(state_dir(run.project, run.dataset, standing.version)).clustering
     assert fitted is not None
     with run.warehouse.get_connection() as con:
@@ -101,16 +110,37 @@ def _keep(run: StageRun, standing: StageOutput, vectors: npt.NDArray[np.float32]
         before = standing_rows(con, run.dataset, run.plan.standing or 0)
         trained_by = stage_output(con, run.dataset, run.plan.standing or 0, FITTED_STATE)
     placed = place_rows(rows, vectors, before, fitted)
+    with run.warehouse.get_connection() as con:
+        carried = _carried_memberships(con, run.dataset, rows["entity_key"], before, placed)
     kept = int(placed.kept.sum())
     since = rows.join(before, on=["entity_key", "text_hash"], how="left", maintain_order="left")
     return _Segmented(
         fitted,
         placed.segment_ids,
         placed.confidence,
+        pl.concat([carried, placed.memberships]),
         since["assigned_at"],
         trained_by,
         {"kept": kept, "assigned": len(placed.kept) - kept, "notes": []},
         {"rows_kept": kept, "rows_assigned": len(placed.kept) - kept, "segments_of_version": run.plan.fitted},
+    )
+
+
+def _carried_memberships(
+    con: duckdb.DuckDBPyConnection, dataset: str, entity_keys: pl.Series, before: pl.DataFrame, placed: Placement
+) -> pl.DataFrame:
+    """The memberships of the rows that kept their segment, as they were: entity_key, segment_id, membership."""
+    own = pl.DataFrame({"entity_key": entity_keys, "like": placed.like}).filter(pl.col("like") >= 0)
+    versions = before["segments_version"].unique().to_list()
+    known = pl.concat(
+        read_memberships(con, dataset, version).with_columns(segments_version=pl.lit(version, pl.Int32))
+        for version in versions
+    )
+    stood = before.select("segments_version", stood="entity_key").with_row_index("like").cast({"like": pl.Int64})
+    return (
+        own.join(stood, on="like")
+        .join(known.rename({"entity_key": "stood"}), on=["stood", "segments_version"])
+        .select("entity_key", "segment_id", "membership")
     )
 
 
@@ -130,12 +160,12 @@ def _cluster(run: StageRun, entity_keys: pl.Series, vectors: npt.NDArray[np.floa
     ids = np.array(assign_ids(result.k, matches, next_id), dtype=np.int32)
     fitted = FittedClustering(
         settings=settings,
-        centers=result.centers,
-        scaler=result.scaler,
+        model=result.model,
         k=result.k,
         segment_ids=tuple(ids.tolist()),
-        sizes=tuple(np.bincount(result.labels, minlength=result.k).tolist()),
-        reach=segment_reach(vectors, result.labels, result.centers, result.scaler),
+        sizes=tuple(np.bincount(result.labels[result.labels >= 0], minlength=result.k).tolist()),
+        noise=int((result.labels < 0).sum()),
+        reach=segment_reach(vectors, result.labels, result.model),
     )
     details = {
         "sweep": [vars(point) for point in result.sweep],
@@ -150,14 +180,16 @@ def _cluster(run: StageRun, entity_keys: pl.Series, vectors: npt.NDArray[np.floa
         shown["k_sweep"] = picture(plots.k_sweep(result.sweep, result.k), "figures by number of segments")
         shown["k_figures"] = table([vars(point) for point in result.sweep])
     moments = pl.Series([None], dtype=pl.Datetime("us")).new_from_index(0, len(entity_keys))
-    return _Segmented(fitted, ids[result.labels], result.confidence, moments, None, details, shown)
+    memberships = membership_rows(entity_keys, result.memberships, fitted)
+    return _Segmented(fitted, fitted.ids(result.labels), result.confidence, memberships, moments, None, details, shown)
 
 
 def _pictures(
     run: StageRun, found: _Segmented, vectors: npt.NDArray[np.float32], sizes: dict[int, int]
 ) -> dict[str, Any]:
     shown: dict[str, Any] = {
-        "segments": dg.MetadataValue.int(len(sizes)),
+        "segments": dg.MetadataValue.int(len(sizes) - (-1 in sizes)),
+        **({"noise": dg.MetadataValue.int(sizes[-1])} if -1 in sizes else {}),
         "mean_confidence": dg.MetadataValue.float(round(float(found.confidence.mean()), 4)),
         "sizes": picture(plots.segment_sizes(sizes), "rows by segment"),
         "projection": picture(

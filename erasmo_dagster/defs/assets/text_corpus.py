@@ -6,6 +6,7 @@ import polars as pl
 from erasmo_dagster.defs.partitions import dataset_partitions
 from erasmo_dagster.defs.resources import WarehouseResource
 from erasmo_dagster.defs.stages import CODE_VERSIONS, OWNERS, begin_stage
+from erasmo_dagster.defs.summarizing import summarize_texts
 from erasmo_dagster.method.fitted import FittedState
 from erasmo_dagster.method.textual import fit_text, sample_texts, text_hashes, write_clauses
 from erasmo_dagster.store.artifacts import snapshot_path, text_dir
@@ -33,21 +34,24 @@ def text_corpus(context: dg.AssetExecutionContext, warehouse: WarehouseResource)
         plan = fit_text(frame, settings)
     else:
         plan = FittedState.load(text_dir(run.project, run.dataset, standing.version)).text
-    clauses = write_clauses(frame, plan)
+    summarized = summarize_texts(run, frame, plan)
+    clauses = write_clauses(summarized.frame, plan)
     hashes = text_hashes(clauses)
-    hashed = run.hash_inputs(plan.model_dump(mode="json"))
+    by = [summarized.details["summarizers"]] if summarized.details else []
+    hashed = run.hash_inputs({**plan.model_dump(mode="json"), "settings": plan.settings.deciding()}, *by)
     details = {
         "rows": frame.height,
         "columns": [column.name for column in plan.columns],
         "dropped": plan.dropped,
         "distinct_texts": hashes.n_unique(),
+        "summarized": summarized.details,
     }
     FittedState(text=plan, clustering=None).save(text_dir(run.project, run.dataset, run.version))
     with warehouse.get_connection() as con:
-        corpus = pl.DataFrame({"entity_key": entity_keys, "text_hash": hashes, "clauses": clauses})
+        corpus = pl.DataFrame([entity_keys.alias("entity_key"), hashes, clauses, summarized.summaries])
         write_corpus(con, run.dataset, run.version, corpus)
         output = run.record(con, hashed, details)
-    samples = sample_texts(frame, plan, n=5, seed=settings.seed)
+    samples = sample_texts(summarized.frame, plan, n=5, seed=settings.seed)
     left_out = "\n".join(f"- `{name}`: {reason}" for name, reason in plan.dropped.items())
     return run.result(
         output,
@@ -56,6 +60,7 @@ def text_corpus(context: dg.AssetExecutionContext, warehouse: WarehouseResource)
             "distinct_texts": details["distinct_texts"],
             "columns_in_order": ", ".join(column.label for column in plan.columns),
             "text_fitted": "this run" if standing is None else f"version {run.plan.fitted}, which stands",
+            **({"summarized": dg.MetadataValue.json(summarized.details)} if summarized.details else {}),
             "left_out": dg.MetadataValue.md(left_out or "nothing"),
             "sample": dg.MetadataValue.md("\n\n".join(f"> {text}" for text in samples)),
         },

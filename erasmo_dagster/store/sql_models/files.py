@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -32,11 +31,10 @@ class _UniqueKeys(_Base):  # type: ignore[misc]
 
 
 class Folder:
-    """A folder of models, which knows how to name its files in errors and which of them it has read."""
+    """A folder of models, which knows how to name its files in errors."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._read: dict[str, str] = {}
 
     def shown(self, path: Path) -> str:
         """How errors call a file: the folder's name and the way from there."""
@@ -66,7 +64,6 @@ class Folder:
             raise ErasmoError(
                 f"Got {error.strerror!r} for {self.shown(path)}", expected="a file that can be read"
             ) from None
-        self._read[path.relative_to(self.root).as_posix()] = text
         return text
 
     def yaml(self, path: Path) -> Any:
@@ -83,13 +80,6 @@ class Folder:
             raise ErasmoError(
                 f"Got {self.shown(path)}: {' '.join(str(error).split())}", expected="YAML", fix="mend that file"
             ) from None
-
-    def digest(self) -> str:
-        """sha256 over the names and contents of all files that were read."""
-        total = hashlib.sha256()
-        for name, text in sorted(self._read.items()):
-            total.update(f"{len(name.encode())} {len(text.encode())}\0{name}{text}".encode())
-        return total.hexdigest()
 
 
 def validated(model: type[M], data: Any, file: str, keys: Mapping[str, type[BaseModel]]) -> M:

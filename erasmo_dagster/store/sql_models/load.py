@@ -38,11 +38,14 @@ PUBLISHED = frozenset(
         "segment_profile",
         "segment_descriptions",
         "segment_values",
+        "segment_memberships",
         "segment_sizes",
         "segment_metrics",
         "segment_history",
         "segment_transitions",
         "publish_log",
+        "experiments",
+        "leaderboard",
         "mart_tests",
         "file_info",
     }
@@ -97,7 +100,7 @@ def load_sql_project(root: Path) -> SqlProject | None:
         Source(table.name, table.description, _columns(table.columns))
         for table, _ in sorted(described.tables.values(), key=lambda held: held[0].name)
     )
-    return SqlProject(root, tuple(built[name] for name in order), tuple(tests), sources, folder.digest())
+    return SqlProject(root, tuple(built[name] for name in order), tuple(tests), sources)
 
 
 def _stems(folder: Folder, found: list[tuple[Path, Path]], what: str) -> dict[str, tuple[Path, Path]]:

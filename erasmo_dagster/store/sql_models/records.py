@@ -66,13 +66,12 @@ class Model:
 
 @dataclass(frozen=True)
 class SqlProject:
-    """A folder of models, in the order in which they are built; ``digest`` is of every file that matters."""
+    """A folder of models, in the order in which they are built."""
 
     root: Path
     models: tuple[Model, ...]
     tests: tuple[Test, ...]
     sources: tuple[Source, ...]
-    digest: str
 
 
 @dataclass(frozen=True)

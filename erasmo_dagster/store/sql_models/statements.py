@@ -5,30 +5,23 @@ from __future__ import annotations
 import duckdb
 
 from erasmo_dagster.errors import ErasmoError
-from erasmo_dagster.store.sql import writes_within
+from erasmo_dagster.store.sql import ONE_SELECT, statement_kinds
 
 
 def one_select(sql: str, file: str) -> str:
     """``sql`` without its closing semicolon. Raises ErasmoError where it is not exactly one SELECT."""
     try:
         # By the module's own connection, which holds nothing: to open one takes as long as to read ten models.
-        statements = duckdb.extract_statements(sql)
+        kinds = statement_kinds(duckdb, sql)
     except duckdb.Error as error:
         raise ErasmoError(
             f"Got SQL in {file} that DuckDB cannot read ({told(error)})", expected="one SELECT", fix="mend it"
         ) from None
-    kinds = [statement.type.name for statement in statements]
-    if kinds != ["SELECT"]:
+    if kinds != ONE_SELECT:
         raise ErasmoError(
             f"Got {' and '.join(kinds) or 'no statement'} in {file}",
-            expected="one SELECT",
-            fix="keep the one SELECT; a pivot needs its values written out with IN",
-        )
-    if (found := writes_within(sql)) is not None:
-        raise ErasmoError(
-            f"Got {found} within the SELECT of {file}",
             expected="one SELECT, which only reads",
-            fix="take it out: a model is what its SELECT returns",
+            fix="keep the one SELECT, whose rows are the model; a pivot needs its values written out with IN",
         )
     return _without_semicolon(sql)
 

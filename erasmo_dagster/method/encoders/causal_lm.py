@@ -1,30 +1,24 @@
-"""Text -> vector: what an encoder is, and the one that reads a causal language model's hidden states."""
+"""The encoder that reads a causal language model's hidden states."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from erasmo_dagster import progress
 from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.method.base_models import LocalModel
 from erasmo_dagster.method.batches import padded, split_by_tokens, tokenize
+from erasmo_dagster.method.encoders.base import Batch, assembled
 from erasmo_dagster.method.loading import load_model
 from erasmo_dagster.settings import EmbeddingSettings
 
 if TYPE_CHECKING:
     import torch
-
-
-class Encoder(Protocol):
-    """Turns texts into vectors; equal texts get equal vectors."""
-
-    def encode(self, texts: Sequence[str]) -> np.ndarray:
-        """One float32 vector a text, in the texts' order: [n, d]."""
-        ...
 
 
 class CausalLMEncoder:
@@ -53,17 +47,23 @@ class CausalLMEncoder:
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """One float32 vector a text: [n, hidden size]. Raises ErasmoError for a layer that the model lacks."""
+        return assembled(len(texts), self.batches(texts))
+
+    def batches(self, texts: Sequence[str]) -> Iterator[Batch]:
+        """As ``encode``, batch by batch: texts of like length together."""
+        for positions, (vectors,) in self.batches_of_ways(texts, [self.settings]):
+            yield positions, vectors
+
+    def batches_of_ways(
+        self, texts: Sequence[str], ways: Sequence[EmbeddingSettings]
+    ) -> Iterator[tuple[npt.NDArray[np.intp], list[np.ndarray]]]:
+        """As ``batches``, under each of several settings of pooling, layer and length: every text is read once."""
         sequences = self._sequences(texts)
-        vectors = np.empty((len(texts), 0), dtype=np.float32)
         with progress.bar("embedding", self.tokens, "tokens") as shown:
             for group in split_by_tokens([len(s) for s in sequences], self.settings.batch_tokens):
                 batch = [sequences[i] for i in group]
-                pooled = self._pooled(batch)
-                if vectors.shape[1] == 0:
-                    vectors = np.empty((len(texts), pooled.shape[1]), dtype=np.float32)
-                vectors[group] = pooled
+                yield np.asarray(group, dtype=np.intp), self._vectors(batch, ways)
                 shown.update(sum(map(len, batch)))
-        return vectors
 
     def _sequences(self, texts: Sequence[str]) -> list[list[int]]:
         whole = tokenize(self._loaded.tokenizer, texts)
@@ -78,37 +78,45 @@ class CausalLMEncoder:
         known = (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id)
         return next((int(token) for token in known if token is not None), 0)
 
-    def _pooled(self, batch: Sequence[Sequence[int]]) -> np.ndarray:
+    def _vectors(self, batch: Sequence[Sequence[int]], ways: Sequence[EmbeddingSettings]) -> list[np.ndarray]:
         import torch
 
         ids, mask = padded(batch, self._loaded.device)
+        vectors = []
         with torch.inference_mode():
-            vectors = self._pool(self._hidden(ids, mask), mask)
-            if self.settings.normalize:
-                vectors = torch.nn.functional.normalize(vectors, dim=-1)
-        return np.asarray(vectors.cpu().numpy(), dtype=np.float32)
+            deep = not all(map(_reads_last, ways))
+            out = self._blocks(input_ids=ids, attention_mask=mask, use_cache=False, output_hidden_states=deep)
+            for way in ways:
+                pooled = _pool(_states(out, way), mask, way)
+                if way.normalize:
+                    pooled = torch.nn.functional.normalize(pooled, dim=-1)
+                vectors.append(np.asarray(pooled.cpu().numpy(), dtype=np.float32))
+        return vectors
 
-    def _hidden(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """The states to pool, fp32 [n, tokens, d]."""
-        import torch
 
-        last = self.settings.pooling != "mean_layers" and self.settings.layer == -1
-        out = self._blocks(input_ids=ids, attention_mask=mask, use_cache=False, output_hidden_states=not last)
-        if last:
-            return out.last_hidden_state.float()  # type: ignore[no-any-return]
-        states = out.hidden_states  # the token embeddings, then every block's output
-        if self.settings.pooling == "mean_layers":
-            return torch.stack(list(states[1:])).float().mean(0)
-        layer = self.settings.layer
-        if not -len(states) <= layer < len(states):
-            raise ErasmoError(
-                f"Got embedding.layer {layer}",
-                expected=f"0 (the token embeddings) to {len(states) - 1}, or -1 (the last) to -{len(states)}",
-            )
-        return states[layer].float()  # type: ignore[no-any-return]
+def _reads_last(way: EmbeddingSettings) -> bool:
+    return way.pooling != "mean_layers" and way.layer == -1
 
-    def _pool(self, states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        if self.settings.pooling == "last":
-            return states[range(len(states)), mask.sum(1) - 1]
-        weights = mask.unsqueeze(-1).to(states.dtype)
-        return (states * weights).sum(1) / weights.sum(1)
+
+def _states(out: Any, way: EmbeddingSettings) -> torch.Tensor:
+    """The states to pool, fp32 [n, tokens, d]."""
+    import torch
+
+    if _reads_last(way):
+        return out.last_hidden_state.float()  # type: ignore[no-any-return]
+    states = out.hidden_states  # the token embeddings, then every block's output
+    if way.pooling == "mean_layers":
+        return torch.stack(list(states[1:])).float().mean(0)
+    if not -len(states) <= way.layer < len(states):
+        raise ErasmoError(
+            f"Got embedding.layer {way.layer}",
+            expected=f"0 (the token embeddings) to {len(states) - 1}, or -1 (the last) to -{len(states)}",
+        )
+    return states[way.layer].float()  # type: ignore[no-any-return]
+
+
+def _pool(states: torch.Tensor, mask: torch.Tensor, way: EmbeddingSettings) -> torch.Tensor:
+    if way.pooling == "last":
+        return states[range(len(states)), mask.sum(1) - 1]
+    weights = mask.unsqueeze(-1).to(states.dtype)
+    return (states * weights).sum(1) / weights.sum(1)

@@ -1,0 +1,297 @@
+"""Runs an experiment cell by cell: what is done is not done again, what fails is written down and the rest goes on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import groupby
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from filelock import FileLock, Timeout
+
+from erasmo_dagster import progress
+from erasmo_dagster.errors import ErasmoError
+from erasmo_dagster.experiments.cells import Cell, Embedding, Table, plan_cells, read_tables
+from erasmo_dagster.experiments.settings import ExperimentSettings, find_experiment, load_experiment
+from erasmo_dagster.experiments.steps import Steps, Vectors, cache_dir
+from erasmo_dagster.experiments.variants import SEED
+from erasmo_dagster.method.agreement import external_metrics
+from erasmo_dagster.method.clustering import cluster
+from erasmo_dagster.method.gower import gower_distances, gower_silhouette
+from erasmo_dagster.method.quality import internal_metrics, paper_metrics
+from erasmo_dagster.settings import LocalModelOptions, Project, readable_datasets
+from erasmo_dagster.store.experiments import CellResult, finished_cells, forget_cells, read_cells, write_cell
+from erasmo_dagster.store.publish import refresh_marts
+from erasmo_dagster.store.warehouse import open_warehouse
+
+GOWER_ROWS = 2_000  # distances between all pairs of them are held in memory
+
+
+@dataclass(frozen=True)
+class ExperimentReport:
+    """How a run ended: cells of the grid, those done before, done now and failed now, and old ones that were dropped.
+
+    ``faults`` has each reason of a failure once. ``unexpected`` is the first failure that is a fault of ours.
+    """
+
+    name: str
+    settings: ExperimentSettings
+    cells: int
+    before: int
+    done: int
+    failed: int
+    dropped: int
+    faults: tuple[str, ...]
+    unexpected: Exception | None
+
+    @property
+    def nothing_done(self) -> bool:
+        """Whether every cell has failed."""
+        return self.before + self.done == 0
+
+
+def run_experiment(
+    project: Project,
+    experiment: str,
+    *,
+    full: bool = False,
+    data: Path | None = None,
+    only: Collection[str] = (),
+) -> ExperimentReport:
+    """Run what is not done yet of an experiment, by its file or the name of a ready-made one, and publish the results.
+
+    Every cell is written down as it ends, so that an interrupted run goes on where it was. A cell that fails has its
+    reason written down, and is tried again by the next run; one that fails by a fault of ours too, and the report
+    holds the first of those. A run of the whole file (no ``only``) drops cells that the file no longer asks for.
+
+    Raises ErasmoError for a file that is not valid, a source that cannot be read, and where another run of an
+    experiment is under way; nothing is run then.
+    """
+    file = find_experiment(experiment)
+    name, settings = load_experiment(file, full=full, data=data)
+    with _alone(project):
+        tables = read_tables(settings, project, cache_dir(project), file)
+        cells = plan_cells(settings, tables, project, only)
+        with _warehouse(project) as con:
+            finished = finished_cells(con, name)
+        todo = [cell for cell in cells if cell.id not in finished]
+        faults: list[str] = []
+        unexpected: list[Exception] = []
+        with _Progress(project, todo) as shown:
+            for result in _results(name, settings, todo, shown, unexpected):
+                with _warehouse(project) as con:
+                    write_cell(con, result)
+                if result.error is not None:
+                    faults.append(result.error)
+        dropped = 0
+        if not only:
+            with _warehouse(project) as con:
+                dropped = forget_cells(con, name, [cell.id for cell in cells])
+    refresh_marts(project, readable_datasets(project))
+    return ExperimentReport(
+        name=name,
+        settings=settings,
+        cells=len(cells),
+        before=len(cells) - len(todo),
+        done=len(todo) - len(faults),
+        failed=len(faults),
+        dropped=dropped,
+        faults=tuple(dict.fromkeys(faults)),
+        unexpected=unexpected[0] if unexpected else None,
+    )
+
+
+def load_results(project: Project, experiment: str) -> pl.DataFrame:
+    """An experiment's cells, one row each, with a column for every figure. Raises ErasmoError where there are none."""
+    if project.warehouse.is_file():
+        with _warehouse(project) as con:
+            frame = read_cells(con, experiment)
+        if not frame.is_empty():
+            return frame
+    raise ErasmoError(
+        f"Got experiment {experiment!r}, of which there are no results", fix=f"erasmo experiment run {experiment}"
+    )
+
+
+def _warehouse(project: Project) -> Any:
+    return open_warehouse(project.warehouse, lock_timeout=project.settings.lock_timeout)
+
+
+@contextmanager
+def _alone(project: Project) -> Iterator[None]:
+    """One run at a time: two would do the same steps in the same folders."""
+    folder = cache_dir(project)
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder.with_name("run.lock"), timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise ErasmoError("Got another experiment under way in this project", fix="wait for it to end") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _results(
+    name: str, settings: ExperimentSettings, cells: Sequence[Cell], shown: _Progress, unexpected: list[Exception]
+) -> Iterator[CellResult]:
+    judge = _Judge(settings)
+    for _, group in groupby(cells, key=lambda cell: cell.embedding.id):
+        vectors: Vectors | None = None
+        for cell in group:
+            try:
+                vectors = vectors or shown.steps.vectors(cell.embedding)
+                result = _done(name, cell, vectors, judge, shown)
+            except ErasmoError as error:
+                result = _result(name, cell, status="failed", error=str(error))
+            except Exception as error:
+                # What it says may hold values of the table; the first one is raised when all is done.
+                unexpected.append(error)
+                result = _result(name, cell, status="failed", error=f"a fault in the program ({type(error).__name__})")
+            yield result
+            shown.cell_ended(cell)
+
+
+def _done(name: str, cell: Cell, found: Vectors, judge: _Judge, shown: _Progress) -> CellResult:
+    shown.now(f"clustering {cell.embedding.table.dataset} by {cell.algorithm.name}")
+    started = time.monotonic()
+    clustered = cluster(found.vectors, cell.clustering, seed=cell.seed)
+    seconds = time.monotonic() - started
+    figures = judge.figures(cell, found, clustered.labels)
+    return _result(
+        name,
+        cell,
+        status="done",
+        rows=len(found.vectors),
+        dimensions=found.vectors.shape[1],
+        segments=clustered.k,
+        figures={name: value for name, value in figures.items() if isfinite(value)},
+        train_seconds=found.train_seconds,
+        embed_seconds=found.embed_seconds,
+        cluster_seconds=seconds,
+        train_tokens=found.train_tokens,
+        embed_tokens=found.embed_tokens,
+    )
+
+
+def _result(name: str, cell: Cell, **outcome: Any) -> CellResult:
+    table = cell.embedding.table
+    return CellResult(
+        experiment=name,
+        cell=cell.id,
+        dataset=table.dataset,
+        variant=table.variant,
+        encoder=cell.embedding.arm.name,
+        algorithm=cell.algorithm.name,
+        k=cell.k,
+        seed=cell.seed,
+        options=cell.options,
+        **outcome,
+    )
+
+
+class _Judge:
+    """Figures of segments. They are of the vectors as the encoder gave them, whatever an algorithm made of those, so
+    that algorithms compare; and of the table as it was before a variant changed it, so that variants do."""
+
+    def __init__(self, settings: ExperimentSettings) -> None:
+        self._paper = settings.paper_figures
+        self._gower: tuple[Table, np.ndarray, Any] | None = None
+
+    def figures(self, cell: Cell, found: Vectors, labels: np.ndarray) -> dict[str, float]:
+        table, rows = cell.embedding.table, cell.clustering.metrics_rows
+        figures = internal_metrics(found.vectors, labels, max_rows=rows, seed=SEED)
+        sample, distances = self._distances(table)
+        if distances is not None and (value := gower_silhouette(distances, labels[sample])) is not None:
+            figures["gower_silhouette"] = value
+        label = table.settings.label
+        truth = None if label is None else table.judged[label].cast(pl.String).to_list()
+        if truth is not None:
+            figures |= external_metrics(labels, truth, found.vectors)
+        if self._paper:
+            figures |= paper_metrics(found.vectors, labels, truth, max_rows=rows, seed=SEED)
+        return figures
+
+    def _distances(self, table: Table) -> tuple[np.ndarray, Any]:
+        """Positions of the rows judged, and the distances between them, of the last table asked for."""
+        if self._gower is None or self._gower[0] is not table:
+            height = table.judged.height
+            sample = np.sort(np.random.default_rng(SEED).permutation(height)[:GOWER_ROWS])
+            self._gower = (table, sample, gower_distances(table.judged[sample], table.plan.columns))
+        return self._gower[1:]
+
+
+class _Progress:
+    """One bar over all cells, by the work that they are expected to be; its time to go is the rest of that work."""
+
+    def __init__(self, project: Project, cells: Sequence[Cell]) -> None:
+        self.steps = Steps(project, self.now, self._step_done, [cell.embedding for cell in cells])
+        self._cells, self._ended = len(cells), 0
+        self._steps: dict[str, int] = {}
+        for embedding in {cell.embedding.id: cell.embedding for cell in cells}.values():
+            for step, work in _work(embedding):
+                if not self.steps.is_done(step):
+                    self._steps[step] = round(work)
+        self._own = {cell.id: _clustering_work(cell) for cell in cells}
+        self._left = sum(self._steps.values()) + sum(self._own.values())
+
+    def __enter__(self) -> _Progress:
+        self._bar = progress.bar("experiment", self._left, "")
+        self._bar.bar_format = "{percentage:3.0f}%|{bar}| {desc} [{elapsed}<{remaining}]"
+        self.now("reading")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+    def now(self, what: str) -> None:
+        """Say what is under way."""
+        live = self._bar.mininterval < 1  # elsewhere every change would be a line
+        self._bar.set_description_str(f"{self._ended} of {self._cells} cells, {what}", refresh=live)
+
+    def _step_done(self, step: str) -> None:
+        self._bar.update(self._steps.pop(step, 0))
+
+    def cell_ended(self, cell: Cell) -> None:
+        """Count a cell; what a failed one leaves undone is no longer to come."""
+        self._ended += 1
+        self._bar.update(self._own.pop(cell.id, 0))
+        if self._ended == self._cells:
+            self.now("all ended")
+            self._bar.update(sum(self._steps.values()))
+            self._steps.clear()
+
+
+def _work(embedding: Embedding) -> Iterator[tuple[str, float]]:
+    """The steps of an embedding and what each is expected to cost, in tokens of a causal language model.
+
+    Rough: seven tokens a clause; training a token costs five times reading it, a small sentence encoder a third.
+    """
+    tokens = 7.0 * embedding.table.frame.height * embedding.table.frame.width
+    encoder = embedding.settings.encoder
+    if (peer := embedding.arm.peer) is not None:
+        yield embedding.id, 20 * tokens if peer.seeded else tokens / 100
+    elif encoder.tuned:
+        trained = embedding.trained_on.frame
+        adapter = embedding.trained_with.adapter
+        passes = 7.0 * trained.height * trained.width * adapter.epochs
+        yield embedding.learnt or "", 5 * min(passes, adapter.max_tokens or passes)
+        yield embedding.id, tokens
+    else:
+        yield embedding.id, tokens * (1 if encoder.name == "causal-lm" else 0.3 if _reads(encoder) else 0.01)
+
+
+def _reads(encoder: Any) -> bool:
+    return isinstance(encoder, LocalModelOptions) or encoder.remote is not None
+
+
+def _clustering_work(cell: Cell) -> int:
+    rows = cell.embedding.table.frame.height
+    return 50 + (rows // 10 if cell.algorithm.method.startswith("kmeans") else rows**2 // 10_000)

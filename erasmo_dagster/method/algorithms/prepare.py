@@ -1,0 +1,53 @@
+"""From the settings to the algorithm."""
+
+from __future__ import annotations
+
+from erasmo_dagster.errors import ErasmoError
+from erasmo_dagster.method.algorithms.base import Partitioner, Points
+from erasmo_dagster.method.algorithms.density import hdbscan
+from erasmo_dagster.method.algorithms.graph import spectral
+from erasmo_dagster.method.algorithms.means import bisecting_kmeans, kmeans
+from erasmo_dagster.method.algorithms.soft import fuzzy_cmeans, gaussian_mixture
+from erasmo_dagster.method.algorithms.tree import agglomerative
+from erasmo_dagster.settings import ClusteringSettings
+
+# Peak bytes for each pair of rows, measured: SciPy's distances and its copy of them (each pair counts once); the
+# factors of the sparse and of the dense Laplacian.
+_PAIR_BYTES = {"agglomerative": 8, "nearest_neighbors": 12, "rbf": 40}
+
+
+def prepare(points: Points, settings: ClusteringSettings, *, seed: int, k_max: int) -> Partitioner:
+    """What every ``cut`` of ``points`` float32[n, p] up to ``k_max`` < n shares: a tree, a graph's eigenvectors.
+
+    Raises ErasmoError where the method works on pairs of rows and these do not fit in memory.
+    """
+    _check_memory(len(points), settings)
+    match settings.method:
+        case "agglomerative":
+            return agglomerative(points, settings)
+        case "spectral":
+            return spectral(points, settings, seed, k_max)
+        case "fuzzy_cmeans":
+            return fuzzy_cmeans(points, settings, seed)
+        case "gaussian_mixture":
+            return gaussian_mixture(points, settings, seed)
+        case "hdbscan":
+            return hdbscan(points, settings)
+        case "bisecting_kmeans":
+            return bisecting_kmeans(points, settings, seed)
+        case _:
+            return kmeans(points, settings, seed)
+
+
+def _check_memory(rows: int, settings: ClusteringSettings) -> None:
+    """Refuse what would not fit, since the system kills a process for it without a word."""
+    import psutil
+
+    kind = settings.affinity if settings.method == "spectral" else settings.method
+    needed, free = _PAIR_BYTES.get(kind, 0) * rows**2, psutil.virtual_memory().available
+    if needed > free:
+        raise ErasmoError(
+            f"Got {rows} rows for clustering.method={settings.method}, which needs about {needed / 2**30:.1f} GiB",
+            expected=f"at most the {free / 2**30:.1f} GiB of memory that are free",
+            fix="set clustering.method to kmeans++, which needs no pairs of rows",
+        )

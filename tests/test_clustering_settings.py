@@ -1,0 +1,70 @@
+"""Options of clustering: each is of some methods, and refused by name with the others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from erasmo_dagster.settings import ClusteringSettings
+from erasmo_dagster.settings.clustering import METHODS
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"linkage": "ward"}, "got `linkage`, which clustering.method kmeans++ does not have; it is of: agglomerative"),
+        (
+            {"method": "agglomerative", "n_init": 3},
+            "got `n_init`, which clustering.method agglomerative does not have; it is of: kmeans, kmeans++, "
+            "bisecting_kmeans, spectral, fuzzy_cmeans, gaussian_mixture",
+        ),
+        ({"method": "hdbscan", "k": 3}, "got `k`, which clustering.method hdbscan does not have; it is of: kmeans, "),
+        ({"method": "hdbscan", "k_max": 3}, "got `k_max`, which clustering.method hdbscan does not have"),
+        (
+            {"method": "kmeans", "m": 1.5},
+            "got `m`, which clustering.method kmeans does not have; it is of: fuzzy_cmeans",
+        ),
+        ({"min_samples": None}, "got `min_samples`, which clustering.method kmeans++ does not have; it is of: hdbscan"),
+        ({"method": "fuzzy_cmeans", "m": 1.0}, "greater than 1"),
+        (
+            {"method": "fuzzy_cmeans", "reduce": {"method": "pca", "dimensions": 17}},
+            "got reduce.dimensions=17, expected at most 16 for fuzzy_cmeans",
+        ),
+        ({"reduce": {"dimensions": 3}}, "got `dimensions`, which `reduce.method` none does not have"),
+        ({"reduce": {"method": "truncate"}}, "expected `dimensions` beside `reduce.method: truncate`"),
+        (
+            {"method": "dbscan"},
+            "'kmeans', 'kmeans++', 'bisecting_kmeans', 'agglomerative', 'spectral', 'fuzzy_cmeans', ",
+        ),
+    ],
+)
+def test_an_option_that_a_method_lacks_is_refused_by_name(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        ClusteringSettings.model_validate(given)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_is_written_can_be_read(method: str) -> None:
+    settings = ClusteringSettings.model_validate({"method": method, "reduce": {"method": "pca"}, "k": "auto"})
+    written = settings.model_dump(mode="json")
+    assert ClusteringSettings.model_validate(written) == settings
+    assert ("linkage" in written) == (method == "agglomerative")
+    assert ("k" in written) == (method != "hdbscan")
+
+
+@pytest.mark.parametrize(
+    ("given", "reduction"),
+    [
+        ({}, "none"),
+        ({"method": "fuzzy_cmeans"}, "pca"),
+        ({"method": "gaussian_mixture"}, "pca"),
+        ({"method": "gaussian_mixture", "reduce": {"method": "none"}}, "none"),
+        ({"reduce": {"method": "umap", "dimensions": 5}}, "umap"),
+    ],
+)
+def test_soft_methods_are_reduced_unless_told_otherwise(given: dict[str, Any], reduction: str) -> None:
+    settings = ClusteringSettings.model_validate(given)
+    assert settings.reduction == (reduction, settings.reduce.dimensions or 16)
