@@ -23,7 +23,10 @@ RULES = {
         LEAVES | {"experiments", "store", "method", "report"},
         {"dagster", "dagster_duckdb", "typer", "torch", "transformers", "peft"},
     ),
-    "defs": (LEAVES | {"defs", "store", "method", "refresh", "notify", "experiments"}, {"typer", "torch", "transformers", "peft"}),
+    "defs": (
+        LEAVES | {"defs", "store", "method", "refresh", "notify", "experiments"},
+        {"typer", "torch", "transformers", "peft"},
+    ),
 }
 HEAVY = {
     *("torch", "transformers", "peft", "sentence_transformers", "sklearn", "scipy", "matplotlib", "networkx"),

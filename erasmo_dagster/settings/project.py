@@ -235,7 +235,7 @@ def anchored(settings: DatasetSettings, project: Project) -> DatasetSettings:
 
 
 def read_yaml(path: Path) -> Any:
-    """What a YAML file holds, {} for an empty one. Raises ErasmoError in one line for bytes or YAML that do not parse."""
+    """What a YAML file holds, {} for an empty one. Raises ErasmoError for what does not parse."""
     try:
         return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except UnicodeDecodeError as error:

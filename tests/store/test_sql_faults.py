@@ -124,7 +124,16 @@ def test_generic_tests_are_one_select_too(tmp_path: Path) -> None:
     refused(tmp_path, files, "sql/models/a.yml at a > x > accepted_values", "one SELECT")
 
 
-TAKEN = ("segments", "segment_profile", "publish_log", "leaderboard", "mart_tests", "file_info", "penguins_segmented", "own_table")
+TAKEN = (
+    "segments",
+    "segment_profile",
+    "publish_log",
+    "leaderboard",
+    "mart_tests",
+    "file_info",
+    "penguins_segmented",
+    "own_table",
+)
 
 
 @pytest.mark.parametrize("name", TAKEN)

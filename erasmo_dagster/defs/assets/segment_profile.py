@@ -140,9 +140,13 @@ def _members(run: StageRun, segmented: pl.DataFrame) -> pl.DataFrame:
     key = pl.col("entity_key")
     held = rows.filter(pl.col("distance").is_finite())  # noise has no centre
     central = held.group_by("segment_id").agg(key.sort_by("distance", "entity_key").head(MEMBERS).alias("central"))
-    return rows.group_by("segment_id").agg(
-        key.sort_by("confidence", "entity_key").head(MEMBERS).alias("doubtful"),
-    ).join(central, on="segment_id", how="left")
+    return (
+        rows.group_by("segment_id")
+        .agg(
+            key.sort_by("confidence", "entity_key").head(MEMBERS).alias("doubtful"),
+        )
+        .join(central, on="segment_id", how="left")
+    )
 
 
 def _descriptions(profile: TableProfile, names: dict[int, str], members: pl.DataFrame) -> pl.DataFrame:

@@ -8,7 +8,7 @@ from contextlib import redirect_stdout
 import numpy as np
 import numpy.typing as npt
 
-from erasmo_dagster.method.algorithms.base import Cut, StructureError, Partitioner, Points
+from erasmo_dagster.method.algorithms.base import Cut, Partitioner, Points, StructureError
 from erasmo_dagster.settings import ClusteringSettings
 
 NEIGHBORS = 10  # scikit-learn's default for spectral clustering

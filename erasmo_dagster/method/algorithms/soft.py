@@ -7,7 +7,7 @@ import warnings
 import numpy as np
 
 from erasmo_dagster.errors import ErasmoError
-from erasmo_dagster.method.algorithms.base import MAX_ITER, Cut, StructureError, Partitioner, Points
+from erasmo_dagster.method.algorithms.base import MAX_ITER, Cut, Partitioner, Points, StructureError
 from erasmo_dagster.method.segment_model import FuzzyCenter, Mixture
 from erasmo_dagster.settings import ClusteringSettings
 from erasmo_dagster.settings.clustering import SOFT_DIMENSIONS
