@@ -81,7 +81,7 @@ def write_html(
     """Write the report on an experiment's results; without its ``settings``, what a ready-made one asks is told."""
     from erasmo_dagster.experiments.report import write_report
 
-    settings = settings or _ready(name)
+    settings = settings or ready_settings(name)
     written = write_report(
         load_results(project, name),
         name=name,
@@ -94,7 +94,8 @@ def write_html(
     out.print(f"Wrote {written} ({written.stat().st_size / 1e3:.0f} kB).", highlight=False, soft_wrap=True)
 
 
-def _ready(name: str) -> ExperimentSettings | None:
+def ready_settings(name: str) -> ExperimentSettings | None:
+    """The file of a ready-made experiment, by the name of its results; None for another."""
     try:
         file = find_experiment(name.removesuffix(FULL))
     except ErasmoError:

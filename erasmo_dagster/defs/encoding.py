@@ -11,8 +11,11 @@ import polars as pl
 
 from erasmo_dagster import progress
 from erasmo_dagster.defs.stages import StageRun, settings_digests
+from erasmo_dagster.errors import ErasmoError
+from erasmo_dagster.method.columns import some
+from erasmo_dagster.method.endpoints import shown_url
 from erasmo_dagster.method.embedding import EmbeddingResult, embed_rows
-from erasmo_dagster.method.encoders.kinds import open_encoder
+from erasmo_dagster.method.encoders.kinds import open_encoder, options_of
 from erasmo_dagster.method.memory import release_memory
 from erasmo_dagster.method.textual import TextPlan
 from erasmo_dagster.method.vector_cache import VectorCache
@@ -64,6 +67,13 @@ def encode(run: StageRun, adapter: StageOutput, corpus: pl.DataFrame, plan: Text
         return Encoded(_looked_up(hashes, known), fresh, encoder, None)
     unread = corpus.filter(pl.Series(fresh))
     result = _read(run, adapter, unread["clauses"].to_list(), plan)
+    if held and (width := result.vectors.shape[1]) not in held:
+        forget_unfinished(run, encoder)  # of another encoder than it says
+        raise ErasmoError(
+            f"Got vectors of {width} dimensions from the encoder {adapter.details['encoder']}",
+            expected=f"{min(held)}, as it gave for the rows before",
+            fix="see which model it reads with; for another one, name that in `encoder`",
+        )
     column = pl.Series("vector", result.vectors, dtype=pl.Array(pl.Float32, result.vectors.shape[1]))
     made = unread.select("text_hash").with_columns(column).unique("text_hash", maintain_order=True)
     known = made if known is None else pl.concat([known, made])
@@ -78,7 +88,7 @@ def _looked_up(hashes: pl.DataFrame, known: pl.DataFrame) -> npt.NDArray[np.floa
 def _read(run: StageRun, adapter: StageOutput, rows: list[list[str]], plan: TextPlan) -> EmbeddingResult:
     folder = adapter_dir(run.project, run.dataset, adapter.version) if adapter.details["learns"] else None
     encoder = open_encoder(adapter.details, run.settings, folder, run.project.models)
-    _tell_what_leaves(run, plan, len(rows))
+    _tell_what_leaves(run, adapter, plan, len(rows))
     labels = [column.label for column in plan.columns]
     # What is done is kept beside the versions until this one has it all: no text is read, or paid for, twice.
     with VectorCache(vectors_dir(run.project, run.dataset, encoder_id(run, adapter))) as cache:
@@ -88,13 +98,24 @@ def _read(run: StageRun, adapter: StageOutput, rows: list[list[str]], plan: Text
     return result
 
 
-def _tell_what_leaves(run: StageRun, plan: TextPlan, rows: int) -> None:
-    """Say once, before anything is sent, which columns go to another machine."""
-    address = run.settings.encoder.remote
-    if address is None or is_here(address):
+def _tell_what_leaves(run: StageRun, adapter: StageOutput, plan: TextPlan, rows: int) -> None:
+    """Say once, before anything is sent, which columns go to another machine.
+
+    Raises ErasmoError where one of them is sensitive by now: texts that stand may be of a time when it was not.
+    """
+    address = options_of(adapter.details, run.settings).remote
+    if address is None:
         return
-    columns = ", ".join(column.name for column in plan.columns)
-    progress.note(f"{run.dataset}: the text of {rows:,} rows goes to {address}, made of these columns: {columns}")
+    columns = [column.name for column in plan.columns]
+    if private := sorted(set(columns) & set(run.settings.sensitive)):
+        raise ErasmoError(
+            f"Got texts for {shown_url(address)} with what is sensitive by now: {some(private)}",
+            expected="nothing of `sensitive` in what goes to an endpoint",
+            fix="run again with --retrain, which writes the texts without it",
+        )
+    if not is_here(address):
+        told = f"the text of {rows:,} rows goes to {shown_url(address)}, made of these columns: {', '.join(columns)}"
+        progress.note(f"{run.dataset}: {told}")
 
 
 def forget_unfinished(run: StageRun, encoder: str) -> None:

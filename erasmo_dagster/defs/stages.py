@@ -34,7 +34,7 @@ CODE_VERSIONS = {
     "text_corpus": "2",
     "adapter": "2",
     "embeddings": "3",
-    "segments": "2",
+    "segments": "3",
     "segment_metrics": "2",
     "segment_profile": "1",
 }
@@ -55,7 +55,7 @@ def settings_digests(settings: DatasetSettings) -> dict[str, str]:
         "embedding": (
             CODE_VERSIONS["embeddings"],
             settings.embedding.model_dump(include=set(encoder.reads) - {"batch_tokens"}),
-            settings.seed,
+            settings.seed if settings.embedding.permutations else None,
         ),
         "clustering": (CODE_VERSIONS["segments"], settings.clustering.model_dump(), settings.seed),
     }

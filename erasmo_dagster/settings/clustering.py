@@ -25,6 +25,7 @@ METHODS: tuple[str, ...] = get_args(Method)
 SOFT_DIMENSIONS = 16
 SOFT = ("fuzzy_cmeans", "gaussian_mixture")
 _GIVEN_K = tuple(method for method in METHODS if method != "hdbscan")
+_SWEPT = ("k_min", "k_max", "choose_by")  # heeded where k is `auto`
 _METHODS_OF: dict[str, tuple[str, ...]] = {
     "k": _GIVEN_K,
     "k_min": _GIVEN_K,
@@ -131,7 +132,8 @@ class ClusteringSettings(Settings):
     @model_serializer(mode="wrap")
     def _without_options_of_other_methods(self, dump: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
         """What is written can be read again, and a change of what no one heeds is no change."""
-        return {k: v for k, v in dump(self).items() if self.method in _METHODS_OF.get(k, METHODS)}
+        heeded = {k: v for k, v in dump(self).items() if self.method in _METHODS_OF.get(k, METHODS)}
+        return {k: v for k, v in heeded.items() if self.k == "auto" or k not in _SWEPT}
 
     @property
     def reduction(self) -> tuple[Literal["none", "pca", "truncate", "umap"], int]:

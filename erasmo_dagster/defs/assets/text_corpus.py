@@ -8,7 +8,8 @@ from erasmo_dagster.defs.resources import WarehouseResource
 from erasmo_dagster.defs.stages import CODE_VERSIONS, OWNERS, begin_stage
 from erasmo_dagster.defs.summarizing import summarize_texts
 from erasmo_dagster.method.fitted import FittedState
-from erasmo_dagster.method.textual import fit_text, sample_texts, text_hashes, write_clauses
+from erasmo_dagster.method.textual import TextPlan, fit_text, sample_texts, text_hashes, write_clauses
+from erasmo_dagster.settings import DatasetSettings
 from erasmo_dagster.store.artifacts import snapshot_path, text_dir
 from erasmo_dagster.store.sources import ENTITY_KEY
 from erasmo_dagster.store.warehouse import write_corpus
@@ -51,7 +52,7 @@ def text_corpus(context: dg.AssetExecutionContext, warehouse: WarehouseResource)
         corpus = pl.DataFrame([entity_keys.alias("entity_key"), hashes, clauses, summarized.summaries])
         write_corpus(con, run.dataset, run.version, corpus)
         output = run.record(con, hashed, details)
-    samples = sample_texts(summarized.frame, plan, n=5, seed=settings.seed)
+    samples = sample_texts(summarized.frame, _masked(plan, settings), n=5, seed=settings.seed)
     left_out = "\n".join(f"- `{name}`: {reason}" for name, reason in plan.dropped.items())
     return run.result(
         output,
@@ -65,3 +66,9 @@ def text_corpus(context: dg.AssetExecutionContext, warehouse: WarehouseResource)
             "sample": dg.MetadataValue.md("\n\n".join(f"> {text}" for text in samples)),
         },
     )
+
+
+def _masked(plan: TextPlan, settings: DatasetSettings) -> TextPlan:
+    """The plan, which may stand from before, with the columns that are sensitive now besides those that were then."""
+    columns = (c.model_copy(update={"sensitive": c.sensitive or c.name in settings.sensitive}) for c in plan.columns)
+    return plan.model_copy(update={"columns": tuple(columns)})

@@ -113,7 +113,7 @@ def open_encoder(about: Mapping[str, Any], settings: DatasetSettings, folder: Pa
     ``about`` counts, not the YAML, which may have moved on since: of that only options on which no vector depends, such
     as the device, are taken. Raises ErasmoError where files are damaged or gone.
     """
-    options = _options(about, settings)
+    options = options_of(about, settings)
     if isinstance(options, ErasmoOptions | CausalLMOptions):
         from erasmo_dagster.method.encoders.causal_lm import CausalLMEncoder
 
@@ -169,8 +169,11 @@ def _own(options: EncoderOptions) -> Any:
     return registered()[options.name].load()
 
 
-def _options(about: Mapping[str, Any], settings: DatasetSettings) -> EncoderOptions:
-    """The options that ``about`` was made with, with those of the YAML on which no vector depends."""
+def options_of(about: Mapping[str, Any], settings: DatasetSettings) -> EncoderOptions:
+    """The options that ``about`` was made with, with those of the YAML on which no vector depends.
+
+    Raises ErasmoError for an encoder that is not installed any more, or may not be used as the YAML is now.
+    """
     try:
         known = options_class(about["encoder"])
     except ValueError as error:
