@@ -9,7 +9,7 @@ import polars as pl
 
 from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.experiments.run import ExperimentReport, load_results
-from erasmo_dagster.experiments.settings import FULL, ExperimentSettings, find_experiment, ready_experiments
+from erasmo_dagster.experiments.settings import FULL, ExperimentSettings, find_experiment, merged, ready_experiments
 from erasmo_dagster.settings import Project
 from erasmo_dagster.settings.project import read_yaml, validated
 from erasmo_dagster.show import open_published, print_table
@@ -100,4 +100,5 @@ def ready_settings(name: str) -> ExperimentSettings | None:
         file = find_experiment(name.removesuffix(FULL))
     except ErasmoError:
         return None
-    return validated(ExperimentSettings, read_yaml(file), file)
+    raw = read_yaml(file)
+    return validated(ExperimentSettings, merged(raw, raw.get("full", {})) if name.endswith(FULL) else raw, file)

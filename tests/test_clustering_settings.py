@@ -68,3 +68,9 @@ def test_what_is_written_can_be_read(method: str) -> None:
 def test_soft_methods_are_reduced_unless_told_otherwise(given: dict[str, Any], reduction: str) -> None:
     settings = ClusteringSettings.model_validate(given)
     assert settings.reduction == (reduction, settings.reduce.dimensions or 16)
+
+
+def test_what_a_given_k_does_not_heed_is_not_written() -> None:
+    one, other = (ClusteringSettings.model_validate({"k": 3, "k_max": most}) for most in (7, 8))
+    assert one.model_dump() == other.model_dump()
+    assert ClusteringSettings(k_max=7).model_dump() != ClusteringSettings(k_max=8).model_dump()

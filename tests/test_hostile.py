@@ -560,6 +560,7 @@ def test_every_table_is_there_with_every_row(place: Place) -> None:
         "segment_descriptions",
         "segment_values",
         "segment_memberships",
+        "experiments",
         "mart_tests",
         "file_info",
         "segment_history",

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
 from erasmo_dagster import progress
-from erasmo_dagster.defs.stages import StageRun, settings_digests
+from erasmo_dagster.defs.stages import CODE_VERSIONS, StageRun, reading
 from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.method.columns import some
-from erasmo_dagster.method.endpoints import shown_url
 from erasmo_dagster.method.embedding import EmbeddingResult, embed_rows
 from erasmo_dagster.method.encoders.kinds import open_encoder, options_of
+from erasmo_dagster.method.endpoints import shown_url
 from erasmo_dagster.method.memory import release_memory
 from erasmo_dagster.method.textual import TextPlan
 from erasmo_dagster.method.vector_cache import VectorCache
@@ -40,20 +42,33 @@ class Encoded:
     run: EmbeddingResult | None
 
 
-def encoder_id(run: StageRun, adapter: StageOutput) -> str:
-    """What vectors depend on beside their text: the encoder, what it has learnt, and the settings of embedding."""
+def way_of_reading(run: StageRun, standing: StageOutput | None) -> dict[str, Any]:
+    """How texts are read in this run: as the vectors of the ``standing`` version were, where there is one.
+
+    Rows are put into segments that stand by vectors of the same kind, whatever the YAML says by now.
+    """
+    if standing is None:
+        return reading(run.settings)
+    way: dict[str, Any] = standing.details["reading"]
+    return way
+
+
+def encoder_id(adapter: StageOutput, way: Mapping[str, Any]) -> str:
+    """What vectors depend on beside their text: the encoder, what it has learnt, and how it reads."""
     about = adapter.details
     learnt = adapter.version if about["learns"] else {name: about.get(name) for name in _IDENTITY}
-    return inputs_hash(learnt, settings_digests(run.settings)["embedding"])
+    return inputs_hash(learnt, CODE_VERSIONS["embeddings"], way)
 
 
-def encode(run: StageRun, adapter: StageOutput, corpus: pl.DataFrame, plan: TextPlan) -> Encoded:
+def encode(
+    run: StageRun, adapter: StageOutput, corpus: pl.DataFrame, plan: TextPlan, way: Mapping[str, Any]
+) -> Encoded:
     """The vector of every row of ``corpus`` (text_hash, clauses), each distinct text read at most once.
 
     A text that a kept version has read keeps its vector to the last bit: a model's answer depends in its last digits
     on the texts beside it in a batch.
     """
-    encoder = encoder_id(run, adapter)
+    encoder = encoder_id(adapter, way)
     hashes = corpus.select("text_hash")
     with run.warehouse.get_connection() as con:
         held = encoded_by(con, run.dataset, run.version, encoder)
@@ -66,7 +81,7 @@ def encode(run: StageRun, adapter: StageOutput, corpus: pl.DataFrame, plan: Text
     if not fresh.any() and known is not None:
         return Encoded(_looked_up(hashes, known), fresh, encoder, None)
     unread = corpus.filter(pl.Series(fresh))
-    result = _read(run, adapter, unread["clauses"].to_list(), plan)
+    result = _read(run, adapter, unread["clauses"].to_list(), plan, way)
     if held and (width := result.vectors.shape[1]) not in held:
         forget_unfinished(run, encoder)  # of another encoder than it says
         raise ErasmoError(
@@ -85,14 +100,18 @@ def _looked_up(hashes: pl.DataFrame, known: pl.DataFrame) -> npt.NDArray[np.floa
     return np.ascontiguousarray(known["vector"].to_numpy()[position.to_numpy()], dtype=np.float32)
 
 
-def _read(run: StageRun, adapter: StageOutput, rows: list[list[str]], plan: TextPlan) -> EmbeddingResult:
+def _read(
+    run: StageRun, adapter: StageOutput, rows: list[list[str]], plan: TextPlan, way: Mapping[str, Any]
+) -> EmbeddingResult:
     folder = adapter_dir(run.project, run.dataset, adapter.version) if adapter.details["learns"] else None
-    encoder = open_encoder(adapter.details, run.settings, folder, run.project.models)
+    embedding = run.settings.embedding.model_copy(update=way["embedding"])
+    settings = run.settings.model_copy(update={"embedding": embedding})
+    encoder = open_encoder(adapter.details, settings, folder, run.project.models)
     _tell_what_leaves(run, adapter, plan, len(rows))
     labels = [column.label for column in plan.columns]
     # What is done is kept beside the versions until this one has it all: no text is read, or paid for, twice.
-    with VectorCache(vectors_dir(run.project, run.dataset, encoder_id(run, adapter))) as cache:
-        result = embed_rows(rows, encoder, run.settings.embedding, seed=run.settings.seed, features=labels, cache=cache)
+    with VectorCache(vectors_dir(run.project, run.dataset, encoder_id(adapter, way))) as cache:
+        result = embed_rows(rows, encoder, embedding, seed=way["seed"] or 0, features=labels, cache=cache)
     del encoder
     release_memory()
     return result

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from erasmo_dagster.defs.encoding import encode
+from erasmo_dagster.defs.encoding import encode, forget_unfinished, way_of_reading
 from erasmo_dagster.defs.stages import StageRun, settings_digests
 from erasmo_dagster.defs.summarizing import summarize_texts
 from erasmo_dagster.errors import ErasmoError
@@ -159,7 +159,8 @@ def _compare_texts(run: StageRun, standing: Standing) -> tuple[pl.DataFrame, Row
 def _measure_drift(run: StageRun, standing: Standing, corpus: pl.DataFrame) -> tuple[Drift, int]:
     """Embed what is new, put every row into the standing segments, and compare with the training."""
     adapter, fitted = standing.outputs["adapter"], standing.clustering
-    encoded = encode(run, adapter, corpus, standing.state.text)
+    way = way_of_reading(run, standing.outputs["embeddings"])
+    encoded = encode(run, adapter, corpus, standing.state.text, way)
     texts = 0
     with run.warehouse.get_connection() as con:
         if encoded.run is not None:
@@ -179,6 +180,7 @@ def _measure_drift(run: StageRun, standing: Standing, corpus: pl.DataFrame) -> t
             link_stage(con, run.dataset, run.version, StageOutput(NEW_VECTORS, run.version, encoded.encoder, details))
         segmented = standing_rows(con, run.dataset, standing.version)
         trained = read_text_hashes(con, run.dataset, standing.trained["text_corpus"].version)
+    forget_unfinished(run, encoded.encoder)
     placed = place_rows(corpus, encoded.vectors, segmented, fitted)
     ids, counts = np.unique(placed.segment_ids, return_counts=True)
     sizes = dict(zip(ids.tolist(), counts.tolist(), strict=True))

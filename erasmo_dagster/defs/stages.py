@@ -40,6 +40,12 @@ CODE_VERSIONS = {
 }
 
 
+def reading(settings: DatasetSettings) -> dict[str, Any]:
+    """How the encoder reads texts: the settings of `embedding` that it heeds, and the seed of its orders."""
+    heeded = settings.embedding.model_dump(include=set(settings.encoder.reads) - {"batch_tokens"})
+    return {"embedding": heeded, "seed": settings.seed if settings.embedding.permutations else None}
+
+
 def settings_digests(settings: DatasetSettings) -> dict[str, str]:
     """A digest of each part of the settings that something fitted depends on, with the code that fits it."""
     encoder = settings.encoder
@@ -52,11 +58,7 @@ def settings_digests(settings: DatasetSettings) -> dict[str, str]:
             {name: column.model_dump() for name, column in settings.columns.items()},
         ),
         "adapter": (CODE_VERSIONS["adapter"], encoder.deciding(), tuned, settings.seed),
-        "embedding": (
-            CODE_VERSIONS["embeddings"],
-            settings.embedding.model_dump(include=set(encoder.reads) - {"batch_tokens"}),
-            settings.seed if settings.embedding.permutations else None,
-        ),
+        "embedding": (CODE_VERSIONS["embeddings"], reading(settings)),
         "clustering": (CODE_VERSIONS["segments"], settings.clustering.model_dump(), settings.seed),
     }
     return {name: inputs_hash(*part) for name, part in parts.items()}

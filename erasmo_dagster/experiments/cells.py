@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -235,7 +234,7 @@ def _fits(arm: Arm, table: Table) -> bool:
     """Whether an arm is for a table, and has what it needs."""
     small = arm.rows is None or table.frame.height <= arm.rows
     named = not arm.datasets or table.dataset in arm.datasets
-    return small and named and all(name in os.environ for name in arm.needs)
+    return small and named and not arm.lacks
 
 
 def _cells_of(
@@ -248,7 +247,7 @@ def _cells_of(
         ks = _ks(table, settings) if algorithm.takes_k else [_FOUND]
         for k in ks:
             clustering = algorithm.settings(k)
-            seedless = algorithm.method in _SEEDLESS_METHODS and clustering.reduction[0] != "umap"
+            seedless = algorithm.method in _SEEDLESS_METHODS and clustering.reduction[0] in ("none", "truncate")
             options = _options(embedding, clustering)
             names = (table.dataset, table.variant, arm.name, algorithm.name)
             judged = (table.settings.label, settings.paper_figures)
@@ -320,7 +319,9 @@ def _embedding(
     learnt = None
     if about["learns"]:
         tuned = (
-            own.adapter.model_dump(exclude={"device", "base_model", "forward_tokens"}) if own.encoder.tuned else None
+            trained_with.adapter.model_dump(exclude={"device", "base_model", "forward_tokens"})
+            if own.encoder.tuned
+            else None
         )
         drawn = None if _fits_without_seed(own) else seed
         learnt = digest("encoder", CODE["encoder"], parts["trained_corpus"], about, tuned, drawn)

@@ -47,7 +47,7 @@ class Late:
         if hasattr(self.encoder, "batches"):
             yield from self.encoder.batches(texts)
         else:
-            yield np.arange(len(texts)), self.encoder.encode(texts)
+            yield np.arange(len(texts)), np.asarray(self.encoder.encode(texts), dtype=np.float32)
 
 
 class ReadsForAll(Late):

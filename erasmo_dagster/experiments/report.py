@@ -176,7 +176,9 @@ def _rank_tables(frame: pl.DataFrame, figures: Sequence[str]) -> list[RankTable]
         for arm, rest in (("encoder", "algorithm"), ("algorithm", "encoder")):
             if frame[arm].n_unique() < 2:
                 continue
-            ranking = rank_arms(frame, figure, arm=[arm], blocks=["dataset", "variant", rest, "k"])
+            # An algorithm that finds the number of segments stands beside those that are given one.
+            number = [] if arm == "algorithm" and frame["k"].has_nulls() else ["k"]
+            ranking = rank_arms(frame, figure, arm=[arm], blocks=["dataset", "variant", rest, *number])
             diagram = None
             if ranking.p_value is not None:
                 caption = (

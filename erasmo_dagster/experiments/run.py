@@ -26,7 +26,14 @@ from erasmo_dagster.method.clustering import cluster
 from erasmo_dagster.method.gower import gower_distances, gower_silhouette
 from erasmo_dagster.method.quality import internal_metrics, paper_metrics
 from erasmo_dagster.settings import LocalModelOptions, Project, readable_datasets
-from erasmo_dagster.store.experiments import CellResult, finished_cells, forget_cells, read_cells, write_cell
+from erasmo_dagster.store.experiments import (
+    CellResult,
+    finished_cells,
+    forget_cells,
+    forget_replaced,
+    read_cells,
+    write_cell,
+)
 from erasmo_dagster.store.publish import refresh_marts
 from erasmo_dagster.store.warehouse import open_warehouse
 
@@ -68,7 +75,8 @@ def run_experiment(
 
     Every cell is written down as it ends, so that an interrupted run goes on where it was. A cell that fails has its
     reason written down, and is tried again by the next run; one that fails by a fault of ours too, and the report
-    holds the first of those. A run of the whole file (no ``only``) drops cells that the file no longer asks for.
+    holds the first of those. A run of the whole file (no ``only``) drops cells that the file no longer asks for; one of
+    a part drops those that its own replace.
 
     Raises ErasmoError for a file that is not valid, a source that cannot be read, and where another run of an
     experiment is under way; nothing is run then.
@@ -89,10 +97,12 @@ def run_experiment(
                     write_cell(con, result)
                 if result.error is not None:
                     faults.append(result.error)
-        dropped = 0
-        if not only:
-            with _warehouse(project) as con:
-                dropped = forget_cells(con, name, [cell.id for cell in cells])
+        with _warehouse(project) as con:
+            ids = [cell.id for cell in cells]
+            if only:
+                dropped = forget_replaced(con, name, ids)
+            else:
+                dropped = forget_cells(con, name, ids, [arm.name for arm in settings.encoders if arm.lacks])
     refresh_marts(project, readable_datasets(project))
     return ExperimentReport(
         name=name,

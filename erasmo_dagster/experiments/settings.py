@@ -109,6 +109,11 @@ class Arm(Settings):
             return None
         return BASELINES[self.baseline][0].model_validate({**self.options, "name": self.baseline})
 
+    @property
+    def lacks(self) -> tuple[str, ...]:
+        """The environment variables that it needs and that are not set."""
+        return tuple(name for name in self.needs if name not in os.environ)
+
     @model_validator(mode="after")
     def _one_kind(self) -> Arm:
         if (self.encoder is None) == (self.baseline is None):

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -180,16 +181,23 @@ class Steps:
             rows = [shuffle_clauses(row, rng) for row in rows]
         labels = [column.label for column in corpus.plan.columns]
         parts = folder / "parts"
-        others = [other for other in self._alike_but(embedding) if not self.is_done(other.id)]
+        others = [o for o in self._alike_but(embedding) if not self.is_done(o.id) and o.id not in self._faults]
         with ExitStack() as stack:
             spent = stack.enter_context(_stopwatch(folder))
             cache = stack.enter_context(VectorCache(parts))
             interrupted = len(cache) > 0
-            if others:
-                caches = [stack.enter_context(VectorCache(self.folder / other.id / "parts")) for other in others]
-                ways = [one.settings.embedding for one in (embedding, *others)]
-                encoder = ReadsForAll(encoder, ways, caches)
-            result = embed_rows(rows, encoder, settings.embedding, seed=embedding.seed, features=labels, cache=cache)
+            read = partial(
+                embed_rows, rows, settings=settings.embedding, seed=embedding.seed, features=labels, cache=cache
+            )
+            caches = [stack.enter_context(VectorCache(self.folder / other.id / "parts")) for other in others]
+            ways = [one.settings.embedding for one in (embedding, *others)]
+            try:
+                result = read(ReadsForAll(encoder, ways, caches) if others else encoder)
+            except ErasmoError:
+                if not others:
+                    raise
+                # Perhaps for one of the others, such as a layer that the model lacks: now for this one alone.
+                others, result = [], read(encoder)
         del encoder
         for other in others:
             (self.folder / other.id).mkdir(exist_ok=True)

@@ -12,12 +12,15 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from erasmo_dagster import progress
 from erasmo_dagster.method.embedding import embed_rows
 from erasmo_dagster.method.encoders.base import Encoder
 from erasmo_dagster.method.encoders.kinds import fit_encoder, identify, open_encoder
+from erasmo_dagster.method.endpoints import shown_url
 from erasmo_dagster.method.summaries import long_texts, open_summarizer, summarized_columns
 from erasmo_dagster.method.textual import TextPlan, fit_text, write_clauses
 from erasmo_dagster.settings import DatasetSettings
+from erasmo_dagster.settings.naming import is_here
 
 
 class Reader:
@@ -68,6 +71,9 @@ class Reader:
         """The vector of every row, given as clauses: float32[n, d]."""
         if self._encoder is None:
             self._encoder = open_encoder(self.about, self.settings, self._folder, self.models)
+            if (address := self.settings.encoder.remote) is not None and not is_here(address):
+                columns = ", ".join(column.name for column in self.plan.columns)
+                progress.note(f"The texts of rows go to {shown_url(address)}, made of these columns: {columns}")
         features = [column.label for column in self.plan.columns]
         options, seed = self.settings.embedding, self.settings.seed
         return embed_rows(clauses.to_list(), self._encoder, options, seed=seed, features=features).vectors

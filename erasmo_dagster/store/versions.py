@@ -23,7 +23,7 @@ STAGES: dict[str, tuple[str, ...]] = {
     "refresh_plan": ("source_table",),
     "text_corpus": ("source_table", "refresh_plan"),
     "adapter": ("text_corpus", "refresh_plan"),
-    "embeddings": ("text_corpus", "adapter"),
+    "embeddings": ("text_corpus", "adapter", "refresh_plan"),
     "segments": ("embeddings", "text_corpus", "refresh_plan"),
     "segment_metrics": ("segments", "embeddings", "text_corpus", "source_table"),
     "segment_profile": ("segments", "embeddings", "text_corpus", "source_table"),

@@ -17,6 +17,8 @@ import duckdb
 _DDL = """
 CREATE TABLE segments (dataset VARCHAR, entity_key VARCHAR, segment_id INTEGER, segment_name VARCHAR, confidence FLOAT,
     version INTEGER, assigned_at TIMESTAMP);
+CREATE TABLE segment_memberships (dataset VARCHAR, entity_key VARCHAR, segment_id INTEGER, segment_name VARCHAR,
+    membership FLOAT, version INTEGER);
 CREATE TABLE segment_sizes (dataset VARCHAR, version INTEGER, segment_id INTEGER, segment_name VARCHAR, rows BIGINT,
     share DOUBLE);
 CREATE TABLE segment_metrics (dataset VARCHAR, version INTEGER, metric VARCHAR, value DOUBLE, description VARCHAR);

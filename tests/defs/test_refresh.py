@@ -210,6 +210,25 @@ def test_the_policy_and_the_command_come_before_drift(project: Project, write_da
     assert run()["refresh_plan"]["decision"] == "retrain"
 
 
+def test_rows_are_read_as_those_that_stand_whatever_the_settings_say(
+    project: Project, write_dataset: DatasetWriter, run: Run
+) -> None:
+    never = "refresh: {retrain: never}\n"
+    write_dataset(extra=never)
+    run()
+    before = published(project, "select entity_key, segment_id, confidence from segments order by all")
+    # New rows that read like old ones, but for their key.
+    twins = customers()[:6].with_columns(id=pl.col("id") + 1000, age=pl.col("age") + 1)
+    write_dataset(frame=pl.concat([customers(), twins]), extra=never + "embedding: {pooling: last, layer: 0}\n")
+    metadata = run()
+    assert metadata["refresh_plan"]["decision"] == "refresh"
+    assert "settings of embedding changed, but refresh.retrain is never" in metadata["refresh_plan"]["reasons"]
+    after = published(project, "select entity_key, segment_id, confidence from segments order by all")
+    assert set(before) <= set(after)
+    known = {key: segment for key, segment, _ in before}
+    assert all(segment == known[str(int(key) - 1000)] for key, segment, _ in after if int(key) > 1000)
+
+
 def test_changed_settings_retrain_with_what_they_leave_standing(
     project: Project, write_dataset: DatasetWriter, run: Run
 ) -> None:

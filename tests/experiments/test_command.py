@@ -47,7 +47,7 @@ def test_run_show_and_list(erasmo: Command, write_grid: Callable[..., Path], dat
     status, out, _ = erasmo("list")
     assert status == 0
     assert "paper-2" in out
-    assert [line.split()[:3] for line in out.splitlines() if "small" in line] == [["small", "1", "1"]]
+    assert [line.split()[:3] for line in out.splitlines() if line.startswith("small ")] == [["small", "1", "1"]]
 
 
 def test_faults_are_one_line(erasmo: Command, write_grid: Callable[..., Path], data: Path) -> None:

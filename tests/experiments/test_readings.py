@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from erasmo_dagster.experiments.readings import Late
 from erasmo_dagster.experiments.run import load_results
 from erasmo_dagster.method.encoders import CausalLMEncoder
 from erasmo_dagster.settings import Project
@@ -46,3 +48,25 @@ def test_one_pass_serves_every_pooling(
     assert read == [4], "they are in the cache"
     assert all(frame["status"].to_list() == ["done"] for frame in alone.values())
     assert together["silhouette"].n_unique() == 4
+
+
+def test_a_layer_that_the_model_lacks_fails_alone(project: Project, grid: Grid, tiny_model: Path) -> None:
+    untuned = {"name": "causal-lm", "model": f"path:{tiny_model}", "device": "cpu"}
+    ways: dict[str, Any] = {"mean": {}, "too deep": {"embedding": {"layer": 99}}, "last": {"embedding": {"layer": 1}}}
+    report = grid(encoders=[{"name": name, "encoder": untuned, **way} for name, way in ways.items()])
+    frame = load_results(project, "small").sort("encoder")
+    assert (report.done, report.failed) == (2, 1)
+    assert frame["status"].to_list() == ["done", "done", "failed"]
+    assert "embedding.layer 99" in frame["error"][2]
+    assert frame["embed_tokens"][:2].null_count() == 0
+
+
+def test_an_encoder_that_gives_lists() -> None:
+    class Lengths:
+        def encode(self, texts: Any) -> list[list[float]]:
+            return [[len(text)] for text in texts]
+
+    encoder = Late(Lengths)  # type: ignore[arg-type]
+    assert encoder.encode(["a", "bcd"]).tolist() == [[1.0], [3.0]]
+    ((_, vectors),) = encoder.batches(["a"])
+    assert vectors.dtype == np.float32

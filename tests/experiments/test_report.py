@@ -166,6 +166,14 @@ def test_a_report_where_all_failed_says_so() -> None:
     assert found.all("img") == []
 
 
+def test_an_algorithm_that_finds_k_is_ranked_beside_the_others() -> None:
+    frame = grid(
+        algorithms=("kmeans", "hdbscan"), change=lambda row: row | {"k": None if row["algorithm"] == "hdbscan" else 3}
+    )
+    blocks = {table.of: table.ranking.blocks for table in report._rank_tables(frame, ["ari"])}
+    assert blocks == {"encoders": 2 * 2, "algorithms": 2 * 3}
+
+
 def test_leaderboards_have_means_the_best_first_and_marked() -> None:
     (first, _) = leaderboards(grid(algorithms=["kmeans", "ward"], seeds=[0, 1, 2]))
     assert (first.dataset, first.variant, first.rows, first.judge) == ("zoo", "as it is", 150, "ari")

@@ -199,6 +199,25 @@ def test_a_part_can_be_run_and_drops_nothing(project: Project, grid: Grid) -> No
         grid(**fields, run_only=["nothing"])
 
 
+def test_a_part_replaces_its_own_older_cells(project: Project, grid: Grid) -> None:
+    grid(encoders=[TFIDF, ONE_HOT], algorithms=ALGORITHMS)
+    changed = {"name": "TF-IDF", "encoder": {"name": "tfidf", "min_df": 2}}
+    report = grid(encoders=[changed, ONE_HOT], algorithms=ALGORITHMS, run_only=["TF-IDF", "kmeans"])
+    assert (report.done, report.dropped) == (1, 1)
+    assert published(project, "SELECT cells FROM leaderboard WHERE encoder = 'TF-IDF'") == [(1,), (1,)]
+    assert figures(project).height == 4
+
+
+def test_an_arm_waits_for_what_it_needs(project: Project, grid: Grid, monkeypatch: pytest.MonkeyPatch) -> None:
+    arms = [TFIDF, {**ONE_HOT, "needs": "SOME_KEY"}]
+    assert grid(encoders=arms).cells == 1
+    monkeypatch.setenv("SOME_KEY", "secret")
+    assert grid(encoders=arms).cells == 2
+    monkeypatch.delenv("SOME_KEY")
+    assert grid(encoders=arms).dropped == 0
+    assert load_results(project, "small").height == 2
+
+
 def test_the_published_file_has_cells_and_leaderboard(project: Project, grid: Grid) -> None:
     grid(encoders=[TFIDF, ONE_HOT], seeds=[0, 1], k=[3, 60])
     cells = load_results(project, "small")

@@ -10,6 +10,7 @@ import pytest
 
 from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.experiments.settings import find_experiment, load_experiment, merged, ready_experiments
+from erasmo_dagster.show_experiments import ready_settings
 from tests.experiments.conftest import customers_of
 
 Write = Callable[..., Path]
@@ -170,3 +171,11 @@ def test_what_comes_with_the_package_is_valid(file: Path, full: bool, tmp_path: 
     name, settings = load_experiment(file, full=full, data=tmp_path)
     assert name == file.stem + ("-full" if full else "")
     assert settings.description
+
+
+def test_a_whole_run_has_its_own_published_figures() -> None:
+    small, whole = ready_settings("paper-2"), ready_settings("paper-2-full")
+    assert small is not None
+    assert whole is not None
+    assert {p.dataset for p in whole.published} - {p.dataset for p in small.published} == {"newsgroups"}
+    assert ready_settings("of my own") is None

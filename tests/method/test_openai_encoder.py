@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 
 from erasmo_dagster.errors import ErasmoError
@@ -24,8 +25,9 @@ from erasmo_dagster.method.embedding import embed_rows
 from erasmo_dagster.method.encoders import BatchEncoder
 from erasmo_dagster.method.encoders.openai import BYTES_A_TOKEN, OpenAIEncoder
 from erasmo_dagster.method.endpoints import endpoint_client, shown_url
+from erasmo_dagster.method.reader import Reader
 from erasmo_dagster.method.vector_cache import VectorCache
-from erasmo_dagster.settings import EmbeddingSettings, OpenAIOptions
+from erasmo_dagster.settings import DatasetSettings, EmbeddingSettings, OpenAIOptions
 from tests.servers import interrupt, wait_for
 
 KEY = "sk-very-secret"
@@ -296,12 +298,14 @@ def test_what_does_not_pass_is_given_up(endpoint: Endpoint, fault: str) -> None:
     [
         ("7", 7, 7),
         ("0.25", 0.25, 0.25),
-        (formatdate(time.time() + 200, usegmt=True), 100, 200),
+        ("a date", 100, 200),
         ("soon", 0.75, 1),
         ("nan", 0.75, 1),
     ],
 )
 def test_an_endpoint_says_how_long_to_wait(endpoint: Endpoint, header: str, least: float, most: float) -> None:
+    if header == "a date":
+        header = formatdate(time.time() + 200, usegmt=True)
     endpoint.plays = [status(429, {"Retry-After": header})]
     endpoint.encoder().encode(["a"])
     assert least <= endpoint.waits[0] <= most
@@ -511,3 +515,16 @@ def test_an_address_is_shown_without_its_password() -> None:
 def test_an_address_that_cannot_be_read_is_told_of() -> None:
     with pytest.raises(ErasmoError, match="cannot be read"):
         endpoint_client("http://127.0.0.1:99999/v1", None, 1)
+
+
+def test_a_notebook_is_told_once_what_leaves_the_machine(
+    endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr("erasmo_dagster.method.reader.is_here", lambda _: False)
+    encoder = {"name": "openai", "url": f"http://127.0.0.1:{endpoint.server_port}/v1"}
+    data = {"source": {"path": "-"}, "key": "id", "encoder": encoder}
+    frame = pl.DataFrame({"id": [1, 2], "age": [30, 40], "job": ["cook", "nurse"]})
+    reader, clauses = Reader.fit(frame, DatasetSettings.model_validate(data), tmp_path)
+    for _ in range(2):
+        reader.vectors(clauses)
+    assert capsys.readouterr().err.count("made of these columns: age, job") == 1
