@@ -27,6 +27,7 @@ FIGURES = {
     "scale-noise": ("ari", "gower_silhouette", "silhouette"),
     "transfer": ("ari", "gower_silhouette", "silhouette"),
     "algorithms": ("ari", "nmi", "accuracy", "gower_silhouette", "silhouette"),
+    "sizes": ("ari", "nmi", "gower_silhouette", "silhouette"),
     "paper-2": ("f1_weighted", "ari", "homogeneity", "silhouette", "calinski_harabasz"),
 }
 

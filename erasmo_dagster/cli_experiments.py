@@ -63,5 +63,15 @@ def show(
         write_html(out, project, name, report)
 
 
+@app.command()
+def remove(name: Annotated[str, typer.Argument(help="Experiment; whole runs end in -full.")]) -> None:
+    """Delete an experiment's results, and with the last of them what experiments keep of tables, texts and vectors."""
+    from erasmo_dagster.experiments.run import remove_experiment
+    from erasmo_dagster.settings import find_project
+
+    cells = remove_experiment(find_project(), name)
+    out.print(f"Removed {cells} cells of {name}.", highlight=False, markup=False)
+
+
 def _command(experiment: str, full: bool, data: Path | None) -> str:
     return f"erasmo experiment run {experiment}" + (f" --data {data}" if data else "") + (" --full" if full else "")

@@ -201,7 +201,7 @@ def plan_cells(
     """
     asked = _asked(settings, only)
     cells: list[Cell] = []
-    known: dict[str, dict[str, Any]] = {}
+    known: dict[str, dict[str, Any] | ErasmoError] = {}
     for table in tables:
         for arm in settings.encoders:
             if table.dataset not in asked["datasets"] or arm.name not in asked["encoders"] or not _fits(arm, table):
@@ -293,7 +293,7 @@ def _embedding(
     seed: int,
     tables: Sequence[Table],
     project: Project,
-    known: dict[str, dict[str, Any]],
+    known: dict[str, dict[str, Any] | ErasmoError],
 ) -> Embedding:
     own = arm_settings(table, arm, seed, project)
     source = _trained_on(table, arm, tables)
@@ -310,8 +310,11 @@ def _embedding(
     }
     if (peer := arm.peer) is not None:
         drawn = seed if peer.seeded else None
-        vectors = digest("baseline", CODE["vectors"], parts["corpus"], peer.model_dump(mode="json"), drawn)
-        return Embedding(**parts, id=vectors)
+        try:
+            told = peer.deciding(project.models)
+        except ErasmoError as fault:
+            return Embedding(**parts, id=digest("unknown", parts["corpus"], arm.options, seed), fault=fault)
+        return Embedding(**parts, id=digest("baseline", CODE["vectors"], parts["corpus"], told, drawn))
     try:
         about = _identified(trained_with, project, known)
     except ErasmoError as fault:
@@ -339,12 +342,20 @@ def _options_of(settings: DatasetSettings) -> tuple[dict[str, Any], dict[str, An
     return settings.encoder.deciding(), settings.adapter.model_dump(mode="json")
 
 
-def _identified(settings: DatasetSettings, project: Project, known: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """As :func:`identify`, which reads the weights' folder, once for each encoder."""
+def _identified(
+    settings: DatasetSettings, project: Project, known: dict[str, dict[str, Any] | ErasmoError]
+) -> dict[str, Any]:
+    """As :func:`identify`, which may fetch the weights, once for each encoder, be it there or not."""
     name = digest(_options_of(settings))
     if name not in known:
-        known[name] = identify(settings, project.models)
-    return known[name]
+        try:
+            known[name] = identify(settings, project.models)
+        except ErasmoError as fault:
+            known[name] = fault
+    found = known[name]
+    if isinstance(found, ErasmoError):
+        raise found
+    return found
 
 
 def _trained_on(table: Table, arm: Arm, tables: Sequence[Table]) -> Table:

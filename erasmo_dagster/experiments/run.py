@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -28,6 +29,7 @@ from erasmo_dagster.method.quality import internal_metrics, paper_metrics
 from erasmo_dagster.settings import LocalModelOptions, Project, readable_datasets
 from erasmo_dagster.store.experiments import (
     CellResult,
+    experiment_counts,
     finished_cells,
     forget_cells,
     forget_replaced,
@@ -127,6 +129,20 @@ def load_results(project: Project, experiment: str) -> pl.DataFrame:
     raise ErasmoError(
         f"Got experiment {experiment!r}, of which there are no results", fix=f"erasmo experiment run {experiment}"
     )
+
+
+def remove_experiment(project: Project, experiment: str) -> int:
+    """Delete an experiment's cells; their number. The steps are shared by all experiments, and go with the last one.
+
+    Raises ErasmoError where it has no results, or a run is under way.
+    """
+    load_results(project, experiment)
+    with _alone(project), _warehouse(project) as con:
+        gone = forget_cells(con, experiment, [])
+        if experiment_counts(con).is_empty():
+            shutil.rmtree(cache_dir(project), ignore_errors=True)
+    refresh_marts(project, readable_datasets(project))
+    return gone
 
 
 def _warehouse(project: Project) -> Any:

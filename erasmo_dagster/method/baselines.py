@@ -44,6 +44,10 @@ class BaselineOptions(Settings):
 
     name: str = Field(min_length=1, description="The baseline's name.")
 
+    def deciding(self, models_dir: Path) -> dict[str, Any]:
+        """What the vectors depend on; weights are fetched for it. Raises ErasmoError as that does."""
+        return self.model_dump(mode="json")
+
 
 class OneHotOptions(BaselineOptions):
     """Numbers and moments standardised, categories and truth values one-hot; text and nested values are left out."""
@@ -63,6 +67,11 @@ class PaperOptions(BaselineOptions):
     verbalize: bool = Field(False, description="Numbers in words (NV), those in feature names as well.")
     padded_to: int = Field(PADDED_TO, ge=8, description="Tokens that every row is padded or cut to.")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="Where the model runs.")
+
+    def deciding(self, models_dir: Path) -> dict[str, Any]:
+        """The options but for the device, and the weights."""
+        told = self.model_dump(mode="json", exclude={"device"})
+        return told | {"revision": resolve(self.base_model, models_dir).revision}
 
 
 Baseline = Callable[[pl.DataFrame, TextPlan, Any, int, Path], BaselineResult]

@@ -13,7 +13,8 @@ import pytest
 
 from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.experiments import run as running
-from erasmo_dagster.experiments.run import load_results, run_experiment
+from erasmo_dagster.experiments.run import load_results, remove_experiment, run_experiment
+from erasmo_dagster.experiments.steps import cache_dir
 from erasmo_dagster.settings import Project
 from tests.defs.lineage import published
 from tests.experiments.conftest import TUNING, Grid, customers_of
@@ -206,6 +207,18 @@ def test_a_part_replaces_its_own_older_cells(project: Project, grid: Grid) -> No
     assert (report.done, report.dropped) == (1, 1)
     assert published(project, "SELECT cells FROM leaderboard WHERE encoder = 'TF-IDF'") == [(1,), (1,)]
     assert figures(project).height == 4
+
+
+def test_an_experiment_can_be_removed_with_all_that_is_kept_for_it(project: Project, grid: Grid) -> None:
+    grid("small", encoders=[TFIDF])
+    grid("other", encoders=[TFIDF])
+    assert remove_experiment(project, "small") == 1
+    assert cache_dir(project).is_dir()
+    assert published(project, "SELECT DISTINCT experiment FROM experiments") == [("other",)]
+    assert remove_experiment(project, "other") == 1
+    assert not cache_dir(project).exists()
+    with pytest.raises(ErasmoError, match="no results"):
+        remove_experiment(project, "other")
 
 
 def test_an_arm_waits_for_what_it_needs(project: Project, grid: Grid, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -117,3 +117,11 @@ def test_it_is_an_encoder_that_learns() -> None:
     encoder = TfidfEncoder.fit(TEXTS, TfidfOptions(), seed=0)
     assert isinstance(encoder, Encoder)
     assert isinstance(encoder, FittedEncoder)
+
+
+def test_more_terms_than_a_vector_may_have_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("erasmo_dagster.method.encoders.tfidf.MOST_TERMS", 3)
+    texts = ["one two three four", "five six"]
+    with pytest.raises(ErasmoError, match="Got 6 terms for tfidf, expected at most 3"):
+        TfidfEncoder.fit(texts, TfidfOptions(min_df=1, max_features=None), seed=0)
+    assert TfidfEncoder.fit(texts, TfidfOptions(min_df=1, lsa=2), seed=0).encode(texts).shape == (2, 2)

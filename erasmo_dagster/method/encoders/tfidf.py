@@ -17,6 +17,9 @@ _DOCUMENT, _ARRAYS = "tfidf.json", "tfidf.safetensors"
 _ROWS_AT_ONCE = 10_000
 
 
+MOST_TERMS = 100_000  # dimensions of a vector in DuckDB
+
+
 class TfidfEncoder:
     """Term frequency times inverse document frequency of a text's terms (arXiv 2403.15112, section 3.2).
 
@@ -59,6 +62,12 @@ class TfidfEncoder:
                 fix="lower `encoder.min_df`, or give more rows",
             ) from error
         components = None
+        if options.lsa is None and weights.shape[1] > MOST_TERMS:
+            raise ErasmoError(
+                f"Got {weights.shape[1]} terms for tfidf",
+                expected=f"at most {MOST_TERMS}, as many numbers as a vector may have",
+                fix="set `encoder.max_features`, raise `encoder.min_df`, or set `encoder.lsa`",
+            )
         if options.lsa is not None:
             if options.lsa > min(weights.shape):
                 raise ErasmoError(
