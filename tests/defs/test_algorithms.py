@@ -104,6 +104,7 @@ def test_noise_goes_all_the_way_and_through_a_refresh(project: Project, run: Run
     assert marts_of(project) == (len(noise), 0)  # one less, one more
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "clustering",
     [
@@ -158,6 +159,7 @@ def test_memberships_are_published_and_kept_by_rows_that_stay(project: Project, 
     assert held == [(1, 180), (2, 183), (3, 180)]
 
 
+@pytest.mark.slow
 def test_a_method_that_finds_nothing_leaves_what_is_published(project: Project, run: Run) -> None:
     write(project, customers(), "{k: 3}")
     run()

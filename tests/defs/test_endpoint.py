@@ -44,6 +44,7 @@ def asked(endpoint: Endpoint) -> str:
     return f"{{name: openai, model: m, url: 'http://127.0.0.1:{endpoint.server_port}/v1'}}"
 
 
+@pytest.mark.slow
 def test_an_endpoint_that_changes_its_dimensions_is_told_of(project: Project, run: Run, endpoint: Endpoint) -> None:
     write(project, asked(endpoint))
     run()
@@ -71,6 +72,7 @@ def test_what_became_sensitive_is_not_sent_with_a_text_that_stands(
     assert not any("note" in text for text in sent)
 
 
+@pytest.mark.slow
 def test_vectors_that_led_to_a_retraining_are_kept_once(project: Project, run: Run) -> None:
     write(project, "{name: tfidf, min_df: 1}")
     run()
@@ -80,6 +82,7 @@ def test_vectors_that_led_to_a_retraining_are_kept_once(project: Project, run: R
     assert not list(vectors_dir(project, "customers", "any").parent.iterdir())
 
 
+@pytest.mark.slow
 def test_another_seed_asks_for_no_vector_anew(project: Project, run: Run, endpoint: Endpoint) -> None:
     write(project, asked(endpoint))
     run()
