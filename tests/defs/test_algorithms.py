@@ -53,6 +53,7 @@ def marts_of(project: Project) -> tuple[int, int]:
     return rows, published(project, "select count(*) from mart_tests where not passed")[0][0]
 
 
+@pytest.mark.slow
 def test_noise_goes_all_the_way_and_through_a_refresh(project: Project, run: Run) -> None:
     shutil.copytree(Path(template.__file__).parent / "dbt_like_sql", project.sql_dir)
     frame = pl.concat([customers(), strangers(61)])

@@ -56,6 +56,7 @@ def test_an_endpoint_that_changes_its_dimensions_is_told_of(project: Project, ru
     assert warehouse(project, "select count(*) from embeddings_4 where version = 3") == [(64,)]
 
 
+@pytest.mark.slow
 def test_what_became_sensitive_is_not_sent_with_a_text_that_stands(
     project: Project, run: Run, endpoint: Endpoint
 ) -> None:
@@ -95,6 +96,7 @@ def test_another_seed_asks_for_no_vector_anew(project: Project, run: Run, endpoi
     assert len(endpoint.got) > before
 
 
+@pytest.mark.slow
 def test_what_became_sensitive_is_in_no_sample_of_a_text_that_stands(project: Project, run: Run) -> None:
     write(project, "{name: tfidf, min_df: 1}")
     assert "note is likes" in run()["text_corpus"]["sample"]

@@ -78,6 +78,7 @@ def write(project: Project, encoder: str, frame: pl.DataFrame) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoder", ["letters", "learnt"])
 def test_a_registered_encoder_is_run_and_refreshed(project: Project, run: Run, encoder: str) -> None:
     assert encoder in encoder_names()

@@ -38,6 +38,7 @@ def with_long_notes(rows: int = 60) -> pl.DataFrame:
     return customers(rows).with_columns(note=pl.when(pl.col("id") % 2 == 0).then(LONG).otherwise("note"))
 
 
+@pytest.mark.slow
 def test_summaries_take_the_place_of_long_texts_and_a_refresh_makes_the_new_ones_alone(
     project: Project, write_dataset: DatasetWriter, run: Run
 ) -> None:
