@@ -32,7 +32,7 @@ _TABLES = (
     "publish_log",
 )
 # Tables about all of the file, and those that the models of dbt_like_sql become.
-_OTHERS = ("mart_tests", "file_info")
+_OTHERS = ("mart_tests", "file_info", "experiments")
 _MARTS = tuple(sorted(path.stem for path in (Path(template.__file__).parent / "dbt_like_sql" / "marts").glob("*.sql")))
 # Each query names what is wrong; no row means that nothing is.
 _WHOLE = {
