@@ -113,9 +113,11 @@ def _announced_size(log: Path) -> int | None:
 
 def _size(folder: Path) -> int:
     total = 0
-    for wheel in folder.rglob("*.whl"):
-        with suppress(OSError):  # pip moved it meanwhile
-            total += wheel.stat().st_size
+    for place, _, files in os.walk(folder):  # which passes over folders that pip removes meanwhile
+        for name in files:
+            if name.endswith(".whl"):
+                with suppress(OSError):  # pip moved it
+                    total += (Path(place) / name).stat().st_size
     return total
 
 
