@@ -59,7 +59,11 @@ def server(project: Project, write_dataset: DatasetWriter, tmp_path: Path) -> It
 def test_one_partition_then_all_without_run_config(project: Project, server: Webserver) -> None:
     nodes = assets(server)
     assert nodes["segments"]["partitionKeys"] == ["one", "two"]
-    assert {key["path"][-1] for key in nodes["embeddings"]["dependencyKeys"]} == {"text_corpus", "adapter", "refresh_plan"}
+    assert {key["path"][-1] for key in nodes["embeddings"]["dependencyKeys"]} == {
+        "text_corpus",
+        "adapter",
+        "refresh_plan",
+    }
     keys = [{"path": [name]} for name in nodes]
     selector = {
         "repositoryName": "__repository__",
