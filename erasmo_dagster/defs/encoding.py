@@ -11,17 +11,15 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from erasmo_dagster import progress
 from erasmo_dagster.defs.stages import CODE_VERSIONS, StageRun, reading
 from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.method.columns import some
 from erasmo_dagster.method.embedding import EmbeddingResult, embed_rows
 from erasmo_dagster.method.encoders.kinds import open_encoder, options_of
-from erasmo_dagster.method.endpoints import shown_url
+from erasmo_dagster.method.endpoints import shown_url, tell_what_leaves
 from erasmo_dagster.method.memory import release_memory
 from erasmo_dagster.method.textual import TextPlan
 from erasmo_dagster.method.vector_cache import VectorCache
-from erasmo_dagster.settings.naming import is_here
 from erasmo_dagster.store.artifacts import adapter_dir, vectors_dir
 from erasmo_dagster.store.versions import StageOutput, encoded_by, inputs_hash
 from erasmo_dagster.store.warehouse import read_vectors
@@ -132,9 +130,7 @@ def _tell_what_leaves(run: StageRun, adapter: StageOutput, plan: TextPlan, rows:
             expected="nothing of `sensitive` in what goes to an endpoint",
             fix="run again with --retrain, which writes the texts without it",
         )
-    if not is_here(address):
-        told = f"the text of {rows:,} rows goes to {shown_url(address)}, made of these columns: {', '.join(columns)}"
-        progress.note(f"{run.dataset}: {told}")
+    tell_what_leaves(address, run.dataset, rows, columns)
 
 
 def forget_unfinished(run: StageRun, encoder: str) -> None:

@@ -27,6 +27,7 @@ from erasmo_dagster.experiments.readings import Late, ReadsForAll
 from erasmo_dagster.method.baselines import baseline_vectors
 from erasmo_dagster.method.embedding import embed_rows
 from erasmo_dagster.method.encoders.kinds import fit_encoder, open_encoder
+from erasmo_dagster.method.endpoints import tell_what_leaves
 from erasmo_dagster.method.memory import release_memory
 from erasmo_dagster.method.summaries import (
     Summarizer,
@@ -174,7 +175,9 @@ class Steps:
         self._now(f"embedding {embedding.table.dataset} with {arm.name}")
         learnt = self.folder / embedding.learnt / "encoder" if embedding.learnt else None
         encoder = Late(lambda: open_encoder(about, settings, learnt, self.project.models))
-        _tell_what_leaves(settings.encoder.remote, embedding.table.dataset, corpus)
+        if (address := settings.encoder.remote) is not None:
+            columns = [column.name for column in corpus.plan.columns]
+            tell_what_leaves(address, embedding.table.dataset, len(corpus.rows), columns)
         rows: Sequence[Sequence[str]] = corpus.rows
         if arm.order == "random":
             rng = np.random.default_rng(embedding.seed)
@@ -273,14 +276,6 @@ def cache_dir(project: Project) -> Path:
 
 def _summarizer(how: SummarizeSettings, models: Path, here: bool) -> Summarizer:
     return TextRankSummarizer(how.sentences) if here else open_summarizer(how, models)
-
-
-def _tell_what_leaves(address: str | None, dataset: str, corpus: Corpus) -> None:
-    """Say, before anything is sent, which columns go to another machine."""
-    if address is not None and not is_here(address):
-        columns = ", ".join(column.name for column in corpus.plan.columns)
-        rows = len(corpus.rows)
-        progress.note(f"{dataset}: the text of {rows:,} rows goes to {address}, made of these columns: {columns}")
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, TypeVar
@@ -173,3 +173,10 @@ def shown_url(url: str) -> str:
     parts = urlsplit(url)
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
     return f"{parts.scheme}://{host}{f':{parts.port}' if parts.port else ''}{parts.path}"
+
+
+def tell_what_leaves(address: str, dataset: str, rows: int, columns: Iterable[str]) -> None:
+    """Say, before anything is sent, which columns go to another machine; nothing where it is this one."""
+    if not is_here(address):
+        told = f"the text of {rows:,} rows goes to {shown_url(address)}, made of these columns: {', '.join(columns)}"
+        progress.note(f"{dataset}: {told}")
