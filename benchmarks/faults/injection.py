@@ -205,8 +205,8 @@ def _between_delete_and_insert(here: Callable[[], None]) -> None:
             here()
             return self.frame.to_arrow()
 
-    def replace(con: Any, table: str, dataset: str, version: int, frame: Any) -> None:
-        original(con, table, dataset, version, Frame(frame))  # type: ignore[arg-type]
+    def replace(con: Any, table: str, dataset: str, version: int, frame: Any, **rest: Any) -> None:
+        original(con, table, dataset, version, Frame(frame), **rest)  # type: ignore[arg-type]
 
     _wrap(original, replace)
 
