@@ -6,20 +6,30 @@ of a dissimilarity between 0 and 1 that suits each column's kind.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
 from erasmo_dagster.method.columns import ColumnPlan, code_of
+from erasmo_dagster.method.profiling.prepare import TextColumn, prepare
 
 Floats = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.integer]
 
 _MEASURED = ("number", "datetime")
-# Not text and nested: nearly every pair differs, which would add the same distance to all.
 _NAMED = ("category", "boolean")
+# Not nested: nearly every pair of them differs, which would add the same distance to all.
+_CHARACTERS = (400, 4_000)  # of a text that are read, least and most
+_ALL_CHARACTERS = 5_000_000  # of all texts of a column; the words of a million characters take some tenths of a second
+_ROWS_AT_ONCE = 500
+_ROUNDING = 1e-6  # of the cosine of equal texts in 32 bits
+# Scripts that put no spaces between words: Thai to Burmese, Khmer, Japanese and Chinese.
+_UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]")
 
 
 def gower_distances(frame: pl.DataFrame, columns: Sequence[ColumnPlan]) -> Floats | None:
@@ -27,12 +37,15 @@ def gower_distances(frame: pl.DataFrame, columns: Sequence[ColumnPlan]) -> Float
 
     The mean over ``columns``, which ``frame`` holds by their names: |a - b| / range for numbers and moments, where the
     range is that of the rows given and infinities count as the finite extremes; 0 for equal texts and 1 for others in
-    categories and booleans. Texts and nested values are left out.
+    categories and booleans; for free text 1 - cosine of the TF-IDF vectors of its words (:func:`text_weights`), weighed
+    by the rows given: 0 for the same words and 1 where no word is shared. Nested values are left out.
 
-    A column does not count for a pair where either row lacks it: null, NaN, blank text, or text where a number or a
-    moment is due that does not read as a number. Two rows without any column in common have distance 1.
+    A column does not count for a pair where either row lacks it: null, NaN, blank text, free text without a word, or
+    text where a number or a moment is due that does not read as a number. Two rows without any column in common have
+    distance 1.
 
-    None where no column has values in two rows. Two arrays of n x n are held, and as much again for a column at work.
+    None where no column has values in two rows. Two arrays of n x n are held, and as much again for a column at work;
+    of texts no more than a few million characters are read (:func:`text_columns`).
     """
     total: Floats = np.zeros((frame.height, frame.height), np.float32)
     counted: Floats = np.zeros_like(total)
@@ -45,6 +58,8 @@ def gower_distances(frame: pl.DataFrame, columns: Sequence[ColumnPlan]) -> Float
             codes = _named(frame[column.name])
             present = codes >= 0
             apart = (codes[:, None] != codes).astype(np.float32)
+        elif column.kind == "text":
+            apart, present = _unlike(frame, column)
         else:
             continue
         both = present[:, None] & present
@@ -100,3 +115,67 @@ def _named(series: pl.Series) -> npt.NDArray[np.int64]:
     texts = ["" if value is None or value != value else code_of(value) for value in series.to_list()]
     codes = {text: code for code, text in enumerate(dict.fromkeys(text for text in texts if text))}
     return np.array([codes.get(text, -1) for text in texts], dtype=np.int64)
+
+
+def text_columns(frame: pl.DataFrame, columns: Sequence[ColumnPlan]) -> pl.DataFrame:
+    """``frame`` with its columns of free text cut, so that no more than is needed of long ones is read.
+
+    To 4,000 characters a text, and to fewer (at least 400) where a column has more than 1,250 texts: what is left of
+    all of them is about five million characters, or 400 a row.
+    """
+    cuts = []
+    for column in columns:
+        if column.kind == "text" and frame[column.name].dtype == pl.String:
+            texts = frame.height - frame[column.name].null_count()
+            most = min(_CHARACTERS[1], max(_CHARACTERS[0], _ALL_CHARACTERS // max(1, texts)))
+            cuts.append(pl.col(column.name).str.strip_chars_start().str.slice(0, most))
+    return frame.with_columns(cuts)
+
+
+def text_weights(words: pl.Series, *, least: int = 1) -> Any:
+    """TF-IDF of texts: a scipy CSR matrix float64[n, terms] with rows of length 1.
+
+    ``words`` are texts as :func:`erasmo_dagster.method.profiling.prepare.words_of` writes them; null, and a text
+    without any term, is a row of zeros. Terms are the words, and neighbouring pairs of characters in scripts that put
+    no spaces between words; those of fewer than ``least`` texts are left out, unless none would remain. Frequencies
+    count as 1 + log (Salton and Buckley, 1988, "Term-weighting approaches in automatic text retrieval"); by
+    scikit-learn, with its smoothed inverse document frequencies.
+    """
+    from scipy.sparse import csr_matrix
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    present = np.flatnonzero(words.is_not_null().to_numpy())
+    texts = words.drop_nulls().to_list()
+    for fewest in sorted({least, 1}, reverse=True):
+        try:
+            weights = TfidfVectorizer(analyzer=_terms, sublinear_tf=True, min_df=fewest).fit_transform(texts)
+        except ValueError:  # no term is left
+            continue
+        spread = csr_matrix((np.ones(len(present)), (present, np.arange(len(present)))), (len(words), len(present)))
+        return (spread @ weights).tocsr()
+    return csr_matrix((len(words), 1))
+
+
+def _terms(words: str) -> list[str]:
+    found: list[str] = []
+    for word in words.split():
+        if _UNSPACED.search(word) and len(word) > 1:
+            found += [a + b for a, b in pairwise(word)]
+        elif word != "|":
+            found.append(word)
+    return found
+
+
+def _unlike(frame: pl.DataFrame, column: ColumnPlan) -> tuple[Floats, npt.NDArray[np.bool_]]:
+    """1 - cosine between the texts of a column, float32[n, n], and which rows have a word, bool[n]."""
+    plain = column.model_copy(update={"sensitive": False})
+    (told,) = prepare(text_columns(frame, [plain]), [plain])
+    assert isinstance(told, TextColumn)
+    weights = text_weights(told.words)
+    apart: Floats = np.empty((frame.height, frame.height), np.float32)
+    for start in range(0, frame.height, _ROWS_AT_ONCE):
+        part = slice(start, start + _ROWS_AT_ONCE)
+        apart[part] = (weights[part] @ weights.T).toarray()
+    np.subtract(1, apart, out=apart)
+    apart[apart < _ROUNDING] = 0
+    return apart, np.asarray(np.diff(weights.indptr) > 0)

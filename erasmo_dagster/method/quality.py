@@ -58,9 +58,99 @@ METRICS: dict[str, MetricInfo] = {
         ),
         (
             "gower_silhouette",
-            "The silhouette by the table's own columns (Gower distance), -1 to 1; compares across models.",
+            "The silhouette by the table's own columns, free text by its words (Gower distance), -1 to 1; compares "
+            "across models.",
             True,
             -1.0,
+            1.0,
+        ),
+        (
+            "gower_silhouette_error",
+            "Standard error of gower_silhouette over the rows drawn; two that differ by less than twice it are alike.",
+            None,
+            0.0,
+            math.inf,
+        ),
+        (
+            "separation",
+            "Mean share of a column's variance or entropy that segments explain, 0 to 1; it grows with the segments, "
+            "so compare at equal numbers of them.",
+            True,
+            0.0,
+            1.0,
+        ),
+        (
+            "separation_error",
+            "Standard error of separation over the choice of rows; two that differ by less than twice it are alike.",
+            None,
+            0.0,
+            math.inf,
+        ),
+        (
+            "separation_p",
+            "How often segments dealt at random explain as much of the columns; above 0.05 they say no more than "
+            "chance.",
+            False,
+            0.0,
+            1.0,
+        ),
+        (
+            "tree_accuracy",
+            "Share of unseen rows whose segment a small decision tree on the columns tells, 0 to 1; read it against "
+            "tree_baseline.",
+            True,
+            0.0,
+            1.0,
+        ),
+        (
+            "tree_accuracy_error",
+            "Standard error of tree_accuracy over the folds; two that differ by less than twice it are alike.",
+            None,
+            0.0,
+            math.inf,
+        ),
+        (
+            "tree_baseline",
+            "Share of rows in the largest segment: what tree_accuracy is for who always guesses that one.",
+            None,
+            0.0,
+            1.0,
+        ),
+        (
+            "stability",
+            "Agreement (adjusted Rand index) of the segments with those found on resampled rows; 1 is the same, 0 "
+            "chance.",
+            True,
+            -0.5,
+            1.0,
+        ),
+        (
+            "stability_error",
+            "Standard error of stability over the resamples; two that differ by less than twice it are alike.",
+            None,
+            0.0,
+            math.inf,
+        ),
+        (
+            "stability_split_half",
+            "Agreement (adjusted Rand index) of segments found on two halves of the rows; 1 is the same, 0 chance.",
+            True,
+            -0.5,
+            1.0,
+        ),
+        (
+            "stability_seeds",
+            "Agreement (adjusted Rand index) of the segments with those found by other seeds; 1 is the same, 0 chance.",
+            True,
+            -0.5,
+            1.0,
+        ),
+        (
+            "stability_worst_segment",
+            "How well the least stable segment is found again on resampled rows (Jaccard, 0 to 1); below 0.6 do not "
+            "trust it.",
+            True,
+            0.0,
             1.0,
         ),
         ("silhouette_rows", "Rows on which the silhouette was measured.", None, 0.0, math.inf),

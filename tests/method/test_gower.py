@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any, get_args
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import silhouette_score
 
 from erasmo_dagster.method.columns import ColumnPlan, Kind
-from erasmo_dagster.method.gower import gower_distances, gower_silhouette
+from erasmo_dagster.method.gower import gower_distances, gower_silhouette, text_columns, text_weights
 
 KINDS: tuple[str, ...] = get_args(Kind)
 
@@ -34,13 +35,17 @@ def one(values: Any, kind: str, dtype: Any = None) -> np.ndarray | None:
 def naive(table: dict[str, list[Any]], kinds: dict[str, str]) -> list[list[float]]:
     """The definition, of plain values: None is missing, numbers are finite."""
     rows = len(next(iter(table.values())))
+    cosines = {name: naive_cosines(values) for name, values in table.items() if kinds[name] == "text"}
     answer = [[0.0] * rows for _ in range(rows)]
     for i in range(rows):
         for j in range(rows):
             parts = []
             for name, values in table.items():
                 a, b = values[i], values[j]
-                if kinds[name] in ("text", "nested") or a is None or b is None:
+                if kinds[name] == "nested" or a is None or b is None:
+                    continue
+                if kinds[name] == "text":
+                    parts.append(1 - cosines[name][i, j])
                     continue
                 if kinds[name] in ("number", "datetime"):
                     known = [value for value in values if value is not None]
@@ -51,6 +56,21 @@ def naive(table: dict[str, list[Any]], kinds: dict[str, str]) -> list[list[float
             if i != j:
                 answer[i][j] = sum(parts) / len(parts) if parts else 1.0
     return answer
+
+
+def naive_cosines(texts: list[str | None]) -> np.ndarray:
+    """Cosines of TF-IDF vectors, of texts of words and spaces."""
+    words = [[] if text is None else text.lower().split() for text in texts]
+    present = sum(text is not None for text in texts)
+    vectors = []
+    for of_row in words:
+        vector = {}
+        for word in of_row:
+            holding = sum(word in other for other in words)
+            vector[word] = (1 + math.log(of_row.count(word))) * (1 + math.log((1 + present) / (1 + holding)))
+        length = math.sqrt(sum(value**2 for value in vector.values())) or 1.0
+        vectors.append({word: value / length for word, value in vector.items()})
+    return np.array([[sum(value * b.get(word, 0) for word, value in a.items()) for b in vectors] for a in vectors])
 
 
 def test_mixed_columns_with_missing_values_are_as_defined() -> None:
@@ -65,7 +85,7 @@ def test_mixed_columns_with_missing_values_are_as_defined() -> None:
         "plan": some(random.choice(["free", "team", "firm"], 40).tolist()),
         "paid": some(random.choice([True, False], 40).tolist()),
         "since": some([datetime(2024, 1, 1) + timedelta(hours=int(h)) for h in random.integers(0, 9999, 40)]),
-        "note": [f"note {i}" for i in range(40)],
+        "note": some([" ".join(random.choice(["calls", "Calls", "late", "never", "pays"], 5)) for _ in range(40)]),
     }
     kinds = {
         "age": "number", "visits": "number", "plan": "category", "paid": "boolean", "since": "datetime", "note": "text",
@@ -193,7 +213,9 @@ def test_a_constant_column_says_that_rows_are_alike() -> None:
         ([[1], [2]], "number"),
         ([{"a": 1}, {"a": 2}], "number"),
         ([b"1", b"2"], "number"),
-        (["a", "b"], "text"),
+        (["!", "?"], "text"),
+        (["a", None], "text"),
+        (["", " "], "text"),
         ([[1], [2]], "nested"),
     ],
 )
@@ -203,7 +225,95 @@ def test_no_column_to_compare(values: list[Any], kind: str) -> None:
 
 def test_every_kind_is_either_compared_or_not() -> None:
     compared = {kind for kind in KINDS if one([1, 2], kind) is not None}
-    assert compared == {"number", "datetime", "category", "boolean"}
+    assert compared == {"number", "datetime", "category", "boolean", "text"}
+
+
+# Free text
+
+
+def test_texts_are_as_far_apart_as_their_words() -> None:
+    distances = one(["The cat sat.", "sat, the CAT", "the dog sat", "dogs bark", None, "..."], "text")
+    assert distances is not None
+    assert distances[0, 1] == 0
+    assert 0 < distances[0, 2] < distances[0, 3] == 1
+    # Neither a missing text nor one without a word is compared.
+    assert distances[4, :4].tolist() == distances[5, :4].tolist() == [1, 1, 1, 1]
+    assert np.array_equal(distances, distances.T)
+
+
+def test_a_text_that_is_missing_does_not_count_for_the_pair() -> None:
+    frame = pl.DataFrame({"t": ["one two", None, "three"], "c": ["a", "a", "b"]})
+    distances = gower_distances(frame, plans(t="text", c="category"))
+    assert distances is not None
+    assert distances.tolist() == [[0, 0, 1], [0, 0, 1], [1, 1, 0]]
+
+
+def test_a_rare_word_tells_more_than_a_frequent_one() -> None:
+    distances = one(["note tea", "note", "tea"] + ["note"] * 20, "text")
+    assert distances is not None
+    assert distances[0, 2] < distances[0, 1]
+
+
+def test_scripts_without_spaces_are_compared_by_pairs_of_characters() -> None:
+    distances = one(["我喜欢喝绿茶", "他喜欢喝咖啡", "明天会下雨"], "text")
+    assert distances is not None
+    assert 0 < distances[0, 1] < 1
+    assert distances[0, 2] == 1
+
+
+def test_categories_as_text_and_sensitive_texts_count() -> None:
+    frame = pl.DataFrame({"t": pl.Series(["red box", "red box", "blue hat"], dtype=pl.Categorical)})
+    (plan,) = plans(t="text")
+    distances = gower_distances(frame, [plan.model_copy(update={"sensitive": True})])
+    assert distances is not None
+    assert distances.tolist() == [[0, 0, 1], [0, 0, 1], [1, 1, 0]]
+
+
+def test_texts_of_two_topics_have_a_silhouette_above_that_of_others() -> None:
+    """Where nearly every pair differed by 1, one number that says nothing would have decided."""
+    random = np.random.default_rng(0)
+    topics = (["fit", "waist", "small", "size", "tight"], ["soft", "wool", "warm", "itchy", "fabric"])
+    truth = np.arange(80) % 2
+    frame = pl.DataFrame(
+        {"review": [" ".join(random.choice(topics[t], 6)) for t in truth], "age": random.normal(size=80)}
+    )
+    distances = gower_distances(frame, plans(review="text", age="number"))
+    assert distances is not None
+    found, other = (gower_silhouette(distances, labels) for labels in (truth, np.arange(80) // 2 % 2))
+    assert found is not None
+    assert other is not None
+    assert found > 0.25
+    assert abs(other) < 0.05
+
+
+def test_long_texts_are_read_in_bounded_memory_and_time() -> None:
+    words = np.random.default_rng(0).integers(0, 5000, (100, 50))
+    texts = [" ".join(f"w{w}" for w in row) + " x" * 50_000 for row in words]  # ten million characters
+    tracemalloc.start()
+    distances = one(texts, "text")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert distances is not None
+    assert distances.max() > 0.5
+    assert peak < 100e6
+
+
+def test_only_the_beginning_of_a_long_text_is_read() -> None:
+    frame = pl.DataFrame({"t": ["  " + "a " * 2000 + "tail", "b"]})
+    assert text_columns(frame, plans(t="text"))["t"].to_list() == ["a " * 2000, "b"]
+    short = pl.DataFrame({"t": ["x" * 500] * 20_000, "n": [1] * 20_000})
+    cut = text_columns(short, plans(t="text", n="number"))
+    assert cut["t"].str.len_chars().unique().to_list() == [400]
+    assert cut["n"].to_list() == short["n"].to_list()
+
+
+def test_rare_terms_are_left_out_unless_all_are() -> None:
+    words = pl.Series([" tea pot ", " tea cup ", None, " | "])
+    assert text_weights(words).shape == (4, 3)
+    weights = text_weights(words, least=2)
+    assert weights.toarray().tolist() == [[1], [1], [0], [0]]
+    assert text_weights(words[:1], least=2).shape == (1, 2)
+    assert text_weights(words[2:], least=2).nnz == 0
 
 
 # Silhouettes

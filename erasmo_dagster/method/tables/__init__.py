@@ -1,0 +1,1 @@
+"""Segments from a table's own columns: points of mixed columns, and mixtures of them."""

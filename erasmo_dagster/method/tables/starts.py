@@ -1,0 +1,32 @@
+"""Where runs of a mixture begin: partitions by k-means, of all dimensions and of each kind of column alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from erasmo_dagster.method.tables.layout import Floats, Layout
+
+Labels = npt.NDArray[np.int64]
+
+
+def starts(points: Floats, layout: Layout, k: int, *, count: int, seed: int) -> list[Labels]:
+    """``count`` partitions int64[n] of ``points`` float32[n, d] into at most k segments, by turns of each view."""
+    from sklearn.cluster import KMeans
+
+    numbers = slice(0, layout.numbers)
+    categories = slice(layout.numbers, layout.numbers + sum(layout.categories))
+    views = [slice(0, layout.width), *(span for span in (numbers, categories) if span.stop > span.start)]
+    views = [*views, *layout.dense_spans]
+    if len(views) == 2:
+        views = views[:1]  # one kind alone is all there is
+    found = []
+    for turn in range(count):
+        view = np.ascontiguousarray(points[:, views[turn % len(views)]])
+        model = KMeans(k, init="k-means++", n_init=1, max_iter=30, random_state=_seed(seed, turn))
+        found.append(np.asarray(model.fit(view).labels_, dtype=np.int64))
+    return found
+
+
+def _seed(seed: int, turn: int) -> int:
+    return int(np.random.SeedSequence([seed, turn]).generate_state(1)[0])
