@@ -13,7 +13,7 @@ import polars as pl
 
 from erasmo_dagster.defs.partitions import dataset_check
 from erasmo_dagster.defs.resources import WarehouseResource
-from erasmo_dagster.defs.sampling import columns_of, sampled_rows
+from erasmo_dagster.defs.sampling import planned_columns_of, sampled_rows
 from erasmo_dagster.defs.stages import root_run
 from erasmo_dagster.method.fitted import FittedState
 from erasmo_dagster.method.gower import gower_distances, gower_silhouette
@@ -127,9 +127,10 @@ def _no_worse_than_published(candidate: Candidate) -> Verdict:
     path = snapshot_path(candidate.project, candidate.dataset, candidate.output("source_table").version)
     corpus = candidate.output("text_corpus")
     plan = FittedState.load(text_dir(candidate.project, candidate.dataset, corpus.version)).text
-    distances = gower_distances(columns_of(both, path), plan.columns) if both.height > 2 else None
+    frame, columns = planned_columns_of(both, path, plan.columns, label=candidate.settings.label)
+    distances = gower_distances(frame, columns) if both.height > 2 else None
     if distances is None:
-        return True, "no rows, or no columns of numbers or categories, to compare by", {"rows": both.height}
+        return True, "no rows, or no column of numbers, moments, categories or text, to compare by", {"rows": both.height}
     # One segment alone has no silhouette; by convention (Rousseeuw 1987) a row alone with its own scores 0.
     now, before = (
         gower_silhouette(distances, labels.to_numpy()) or 0.0 for labels in (both["segment_id"], both["old"])

@@ -35,7 +35,7 @@ CODE_VERSIONS = {
     "adapter": "2",
     "embeddings": "3",
     "segments": "3",
-    "segment_metrics": "2",
+    "segment_metrics": "3",
     "segment_profile": "1",
 }
 

@@ -39,26 +39,34 @@ from erasmo_dagster.method.segment_model import (
     NearestRow,
     SegmentModel,
     by_centers,
-    chosen,
     distances,
 )
 from erasmo_dagster.method.space import Space, checked
+from erasmo_dagster.method.tables.layout import Layout
 from erasmo_dagster.settings import ClusteringSettings
 
 Floats = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
 
 _SETTLE_ROUNDS = 300
+# Of the bits that the best number of segments saves; and the rows that every segment has at least, of all.
+ENOUGH, LEAST_SHARE = 0.8, 0.01
 
 
 @dataclass(frozen=True)
 class SweepPoint:
-    """Figures of the partition into ``k`` segments, in the space that was clustered: scaled and reduced."""
+    """Figures of the partition into ``k`` segments, in the space that was clustered: scaled and reduced.
+
+    ``smallest`` is the number of rows in the smallest segment; ``bits_saved`` how much shorter the segments make a row's
+    description, where the method is a model of the rows.
+    """
 
     k: int
     silhouette: float
     calinski_harabasz: float
     davies_bouldin: float
+    smallest: int = 0
+    bits_saved: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +75,7 @@ class ClusterResult:
 
     ``labels`` int64[n] in 0..k-1, or -1 for noise; ``confidence`` float32[n] in [0, 1]; ``memberships`` float32[n, k],
     None where the method has none. ``model`` places later rows. ``sweep`` has the figures of every k tried, none where
-    k was given or is the method's own; ``notes`` says what the user should know.
+    k was given or is the method's own, and ``reason`` says why it was this k; ``notes`` says what the user should know.
     """
 
     labels: Labels
@@ -77,6 +85,7 @@ class ClusterResult:
     sweep: tuple[SweepPoint, ...]
     model: SegmentModel
     notes: tuple[str, ...] = ()
+    reason: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,10 +94,13 @@ class _Partition:
 
     labels: Labels
     finish: Callable[[], tuple[SegmentModel, Assignment]]
+    bits_saved: float | None = None
 
 
-def cluster(vectors: Floats, settings: ClusteringSettings, *, seed: int) -> ClusterResult:
-    """Group the rows of ``vectors`` float32[n, d].
+def cluster(
+    vectors: Floats, settings: ClusteringSettings, *, seed: int, layout: Layout | None = None
+) -> ClusterResult:
+    """Group the rows of ``vectors`` float32[n, d]; for `mixture` these are points of a table with ``layout``.
 
     ``k: auto`` tries k_min to k_max, at most n - 1 and the number of different vectors, and takes the best by
     ``choose_by``, of equals the smallest; HDBSCAN finds the number itself.
@@ -104,12 +116,12 @@ def cluster(vectors: Floats, settings: ClusteringSettings, *, seed: int) -> Clus
     if settings.reduce.method and settings.reduction[0] != "none" and space.dimensions < settings.reduction[1]:
         notes.append(f"The vectors give {space.dimensions} dimensions, fewer than clustering.reduce asks for.")
     ks = _segment_counts(points, settings, notes)
-    partitions = _partitions(space, points, ks, settings, seed, notes)
+    partitions = _partitions(space, points, ks, settings, seed, notes, layout)
     swept = settings.k == "auto" and settings.method != "hdbscan"
     sweep = _sweep(partitions, points, settings, seed) if swept else ()
-    k = _best(sweep, settings.choose_by) if sweep else max(partitions)
+    k, reason = _best(sweep, settings.criterion, len(points)) if sweep else (max(partitions), "")
     model, own = partitions[k].finish()
-    return ClusterResult(own.labels, k, own.confidence, own.memberships, sweep, model, tuple(notes))
+    return ClusterResult(own.labels, k, own.confidence, own.memberships, sweep, model, tuple(notes), reason)
 
 
 def _check_rows(rows: int, settings: ClusteringSettings) -> None:
@@ -165,7 +177,13 @@ def _count_different(points: Floats, enough: int) -> int:
 
 
 def _partitions(
-    space: Space, points: Floats, ks: range, settings: ClusteringSettings, seed: int, notes: list[str]
+    space: Space,
+    points: Floats,
+    ks: range,
+    settings: ClusteringSettings,
+    seed: int,
+    notes: list[str],
+    layout: Layout | None,
 ) -> dict[int, _Partition]:
     """Partitions by the number of segments found: ``ks``, but for what a method could not tell apart."""
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
@@ -177,7 +195,7 @@ def _partitions(
         # The notes say both, in the words of the settings.
         warnings.filterwarnings("ignore", r"Number of distinct clusters .* found smaller than n_clusters")
         warnings.filterwarnings("ignore", "Graph is not fully connected")
-        partitioner = prepare(points, settings, seed=seed, k_max=ks[-1])
+        partitioner = prepare(points, settings, seed=seed, k_max=ks[-1], layout=layout)
         notes.extend(partitioner.notes)
         finishers = {"centers": _by_centers, "rows": _by_rows, "memberships": _by_memberships}
         for k in ks:
@@ -223,10 +241,10 @@ def _by_memberships(cut: Cut, space: Space, points: Floats, seed: int, notes: li
         order = _by_size(placed.labels, centers)
         if order.tolist() == list(range(len(centers))):
             break
-        centers, rule = chosen(centers, rule, order)
+        centers, rule = centers[order], rule.subset(order)
         placed = rule.place(points, centers)  # a row between two segments may go to the other one now
     model = SegmentModel(space, centers, rule)
-    return _Partition(placed.labels, lambda: (model, placed))
+    return _Partition(placed.labels, lambda: (model, placed), cut.bits_saved)
 
 
 def _by_rows(cut: Cut, space: Space, points: Floats, seed: int, notes: list[str]) -> _Partition:
@@ -291,13 +309,39 @@ def _sweep(
     sweep = []
     for k, partition in sorted(partitions.items()):
         figures = internal_metrics(points, partition.labels, max_rows=settings.metrics_rows, seed=seed)
-        sweep.append(SweepPoint(k, figures["silhouette"], figures["calinski_harabasz"], figures["davies_bouldin"]))
+        smallest = int(np.bincount(partition.labels[partition.labels >= 0]).min())
+        separation = (figures["silhouette"], figures["calinski_harabasz"], figures["davies_bouldin"])
+        sweep.append(SweepPoint(k, *separation, smallest, partition.bits_saved))
     return tuple(sweep)
 
 
-def _best(sweep: tuple[SweepPoint, ...], choose_by: str) -> int:
-    sign = -1 if choose_by == "davies_bouldin" else 1
-    return max(sweep, key=lambda point: (sign * getattr(point, choose_by), -point.k)).k
+def _best(sweep: tuple[SweepPoint, ...], criterion: str, rows: int) -> tuple[int, str]:
+    """The number of segments that the sweep speaks for, and why; of equals the smallest."""
+    if criterion == "bits_saved":
+        return _fewest_that_save(sweep, rows)
+    sign = -1 if criterion == "davies_bouldin" else 1
+    best = max(sweep, key=lambda point: (sign * getattr(point, criterion), -point.k))
+    extreme = "lowest" if sign < 0 else "highest"
+    name = criterion.replace("_", "-").title() if "_" in criterion else criterion
+    return best.k, f"{best.k} segments have the {extreme} {name}, {getattr(best, criterion):.3g}."
+
+
+def _fewest_that_save(sweep: tuple[SweepPoint, ...], rows: int) -> tuple[int, str]:
+    """The fewest segments that save ENOUGH of what any number saves; of those with segments of LEAST_SHARE and more."""
+    least = max(2, round(LEAST_SHARE * rows))
+    large = [point for point in sweep if point.smallest >= least] or list(sweep)
+    best = max(large, key=lambda point: (point.bits_saved or 0.0, -point.k))
+    most = best.bits_saved or 0.0
+    if most <= 0:
+        return min(point.k for point in large), "No number of segments describes the rows more briefly than none does."
+    chosen = next(point for point in sorted(large, key=lambda p: p.k) if (point.bits_saved or 0.0) >= ENOUGH * most)
+    own = chosen.bits_saved or 0.0
+    if chosen is best:
+        return chosen.k, f"{best.k} segments save the most bits in describing a row, {most:.2g}."
+    return chosen.k, (
+        f"{chosen.k} are the fewest segments that save {ENOUGH:.0%} of the bits a row that any number saves: "
+        f"{own:.2g} of {most:.2g}, at {best.k} segments."
+    )
 
 
 def _number(labels: npt.NDArray[np.integer], points: Floats) -> Labels:

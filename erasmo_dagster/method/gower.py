@@ -1,7 +1,7 @@
 """How far rows lie apart by the source's own columns, whatever a language model made of them.
 
 Gower (1971), "A General Coefficient of Similarity and Some of Its Properties", Biometrics 27: the mean over the columns
-of a dissimilarity between 0 and 1 that suits each column's kind.
+of a dissimilarity between 0 and 1 that suits each column's kind. Missing values count otherwise than there.
 """
 
 from __future__ import annotations
@@ -40,20 +40,23 @@ def gower_distances(frame: pl.DataFrame, columns: Sequence[ColumnPlan]) -> Float
     categories and booleans; for free text 1 - cosine of the TF-IDF vectors of its words (:func:`text_weights`), weighed
     by the rows given: 0 for the same words and 1 where no word is shared. Nested values are left out.
 
-    A column does not count for a pair where either row lacks it: null, NaN, blank text, free text without a word, or
-    text where a number or a moment is due that does not read as a number. Two rows without any column in common have
-    distance 1.
+    Where one row of a pair lacks a column, or both do, the column counts for it with its mean dissimilarity over the
+    pairs that have it. Gower leaves it out there: then rows without a text, in which all others differ, are nearer to
+    everything than any two rows with one, and segments of such rows are taken for bad. Missing are null, NaN, blank
+    text, free text without a word, and text where a number or a moment is due that does not read as a number. A column
+    that fewer than two rows have counts for no pair.
 
-    None where no column has values in two rows. Two arrays of n x n are held, and as much again for a column at work;
-    of texts no more than a few million characters are read (:func:`text_columns`).
+    None where every column is so. An array of n x n is held, and twice as much again for a column at work; of texts no
+    more than a few million characters are read (:func:`text_columns`).
     """
     total: Floats = np.zeros((frame.height, frame.height), np.float32)
-    counted: Floats = np.zeros_like(total)
+    counted = 0
     for column in columns:
         if column.kind in _MEASURED:
             values = measured(frame[column.name])
             present = ~np.isnan(values)
-            apart = np.abs(values[:, None] - values)
+            apart = values[:, None] - values
+            np.abs(apart, out=apart)
         elif column.kind in _NAMED:
             codes = _named(frame[column.name])
             present = codes >= 0
@@ -62,15 +65,27 @@ def gower_distances(frame: pl.DataFrame, columns: Sequence[ColumnPlan]) -> Float
             apart, present = _unlike(frame, column)
         else:
             continue
-        both = present[:, None] & present
-        np.add(total, apart, out=total, where=both)
-        counted += both
-    np.fill_diagonal(counted, 0)
-    if not counted.any():
+        if np.count_nonzero(present) < 2:
+            continue
+        _fill(apart, present)
+        total += apart
+        counted += 1
+    if not counted:
         return None
-    distances: Floats = np.divide(total, counted, out=np.ones_like(total), where=counted > 0)
-    np.fill_diagonal(distances, 0)  # also of a row without any value
-    return distances
+    total /= counted
+    np.fill_diagonal(total, 0)  # also of a row that lacks a column
+    return total
+
+
+def _fill(apart: Floats, present: npt.NDArray[np.bool_]) -> None:
+    """Give every pair with a row that lacks the column the mean over the others; the diagonal of ``apart`` is 0."""
+    if present.all():
+        return
+    absent, rows = ~present, np.count_nonzero(present)
+    apart[absent] = apart[:, absent] = 0
+    # In 64 bits: the sum of millions of numbers.
+    mean = apart.sum(dtype=np.float64) / (rows * (rows - 1))
+    apart[absent] = apart[:, absent] = mean
 
 
 def gower_silhouette(distances: npt.NDArray[np.floating], labels: Labels) -> float | None:

@@ -58,8 +58,8 @@ METRICS: dict[str, MetricInfo] = {
         ),
         (
             "gower_silhouette",
-            "The silhouette by the table's own columns, free text by its words (Gower distance), -1 to 1; compares "
-            "across models.",
+            "The silhouette by the table's own columns, free text by its words, missing values by their column's "
+            "mean (Gower distance), -1 to 1; compares across models.",
             True,
             -1.0,
             1.0,
@@ -168,7 +168,7 @@ METRICS: dict[str, MetricInfo] = {
             0.0,
             math.inf,
         ),
-        ("rows", "Rows that the figures of separation are about; noise is left out.", None, 0.0, math.inf),
+        ("rows", "Rows that the figures of the vectors are about; noise is left out.", None, 0.0, math.inf),
         ("segments", "Segments that these rows are in.", None, 0.0, math.inf),
         ("ari", "Agreement with the label beyond chance (adjusted Rand index); 1 is equal, 0 chance.", True, -0.5, 1.0),
         ("nmi", "Information that segments and label share, 0 to 1; it favours many segments.", True, 0.0, 1.0),

@@ -50,6 +50,14 @@ class Rule(Protocol):
         ...
 
 
+class SoftRule(Rule, Protocol):
+    """A rule by memberships, whose segments can be taken apart."""
+
+    def subset(self, segments: Labels) -> SoftRule:
+        """The same rule for some of its segments alone, in the order given."""
+        ...
+
+
 @dataclass(frozen=True)
 class NearestCenter:
     """Into the segment of the nearest centre, the lower one of equals; confidence as :func:`by_centers`."""
@@ -95,6 +103,10 @@ class FuzzyCenter:
         memberships = np.asarray(weights / weights.sum(axis=1, keepdims=True), dtype=np.float32)
         return Assignment(labels, memberships[np.arange(len(apart)), labels], memberships)
 
+    def subset(self, segments: Labels) -> FuzzyCenter:
+        """Itself: the centres say all."""
+        return self
+
     def arrays(self) -> Arrays:
         """None."""
         return {}
@@ -136,6 +148,12 @@ class Mixture:
         )
         labels = memberships.argmax(axis=1)
         return Assignment(labels, memberships[np.arange(len(labels)), labels], memberships)
+
+    def subset(self, segments: Labels) -> Mixture:
+        """With their shares of the weights."""
+        weights = self.weights[segments]
+        precisions = self.precisions if self.covariance == "tied" else self.precisions[segments]
+        return replace(self, weights=weights / weights.sum(), precisions=precisions)
 
     def arrays(self) -> Arrays:
         """Weights and precisions."""
@@ -190,6 +208,14 @@ class NearestRow:
 _RULES: dict[str, Callable[..., Rule]] = {rule.kind: rule for rule in (NearestCenter, FuzzyCenter, Mixture, NearestRow)}
 
 
+def _made(kind: str) -> Callable[..., Rule]:
+    if kind == "mixed":
+        from erasmo_dagster.method.tables.rule import MixedRule  # which is made of what is declared here
+
+        return MixedRule.from_saved
+    return _RULES[kind]
+
+
 @dataclass(frozen=True, eq=False)
 class SegmentModel:
     """Segments 0..k-1 in ``space``: their ``centers`` float32[k, p] there, and the ``rule`` that puts rows into them.
@@ -232,17 +258,8 @@ class SegmentModel:
         options = {name: value for name, value in details.items() if name != "rule"}
         own = {name.removeprefix("rule."): array for name, array in arrays.items() if name.startswith("rule.")}
         space = {name.removeprefix("space."): array for name, array in arrays.items() if name.startswith("space.")}
-        rule = _RULES[details["rule"]](**options, **own)
+        rule = _made(details["rule"])(**options, **own)
         return cls(Space.from_arrays(space), arrays["centers"], rule)
-
-
-def chosen(centers: Floats, rule: FuzzyCenter | Mixture, segments: Labels) -> tuple[Floats, FuzzyCenter | Mixture]:
-    """Centres and rule of some ``segments`` alone, in the order given."""
-    if isinstance(rule, Mixture):
-        weights = rule.weights[segments]
-        precisions = rule.precisions if rule.covariance == "tied" else rule.precisions[segments]
-        rule = replace(rule, weights=weights / weights.sum(), precisions=precisions)
-    return centers[segments], rule
 
 
 def distances(points: Floats, centers: Floats) -> Doubles:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.method.neighbors import MOST_REFERENCES, distinct_rows, nearest, references_of
 from erasmo_dagster.settings import ClusteringSettings
+from erasmo_dagster.settings.clustering import ON_COLUMNS
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
@@ -54,6 +55,8 @@ class Space:
         vectors = checked(vectors)
         method, most = settings.reduction
         width = vectors.shape[1]
+        if settings.method in ON_COLUMNS:
+            return cls(width, np.zeros(width))  # as they are: a 0 says that something is missing
         kept = min(most, width) if method == "truncate" else width
         unit = kept < width and _are_of_length_1(vectors)
         whole = cls(width, np.zeros(kept), unit)

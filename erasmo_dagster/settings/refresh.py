@@ -27,7 +27,16 @@ LabelFigure = Literal[
     "accuracy_centroid",
     "f1_weighted_centroid",
 ]
-Figure = Literal["silhouette", "calinski_harabasz", "davies_bouldin", "gower_silhouette", LabelFigure]
+Figure = Literal[
+    "silhouette",
+    "calinski_harabasz",
+    "davies_bouldin",
+    "gower_silhouette",
+    "separation",
+    "separation_p",
+    "tree_accuracy",
+    LabelFigure,
+]
 
 
 class RefreshSettings(Settings):
@@ -99,8 +108,8 @@ class GateSettings(Settings):
     min_segment_size: int = Field(1, ge=1, description="No segment may have fewer rows.")
     floors: dict[Figure, Annotated[float, Field(allow_inf_nan=False)]] = Field(
         default_factory=dict,
-        description="Worst value that a figure may have, by its name; for davies_bouldin, where lower is better, the "
-        "highest.",
+        description="Worst value that a figure may have, by its name; for davies_bouldin and separation_p, where lower "
+        "is better, the highest.",
     )
     max_drop: float = Field(
         0.05,

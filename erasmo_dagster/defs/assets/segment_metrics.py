@@ -1,19 +1,23 @@
 """How good the segments are."""
 
+from typing import Any
+
 import dagster as dg
 import polars as pl
 
 from erasmo_dagster.defs.partitions import dataset_partitions
 from erasmo_dagster.defs.pictures import table
 from erasmo_dagster.defs.resources import WarehouseResource
-from erasmo_dagster.defs.sampling import columns_of, sampled_rows
+from erasmo_dagster.defs.sampling import MEASURED_ROWS, planned_columns_of, sampled_rows
 from erasmo_dagster.defs.stages import CODE_VERSIONS, OWNERS, StageRun, begin_stage
 from erasmo_dagster.method.fitted import FittedState
-from erasmo_dagster.method.gower import gower_distances, gower_silhouette
+from erasmo_dagster.method.measures import TableMeasures, measure_table
 from erasmo_dagster.method.quality import METRICS, external_metrics, internal_metrics, read_metrics
 from erasmo_dagster.store.artifacts import snapshot_path, state_dir, text_dir
 from erasmo_dagster.store.sources import ENTITY_KEY
 from erasmo_dagster.store.warehouse import read_embeddings, read_segments, write_metrics
+
+_MEASURES = {"eta_squared": "variance", "nmi": "mutual information", "text": "variance of its words"}
 
 
 @dg.asset(
@@ -25,7 +29,11 @@ from erasmo_dagster.store.warehouse import read_embeddings, read_segments, write
     deps=["source_table", "text_corpus", "embeddings", "segments"],
 )
 def segment_metrics(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> dg.MaterializeResult[None]:
-    """One row per figure: separation of the segments, and agreement with the label where the dataset has one."""
+    """One row per figure: of the vectors, of the table's own columns, and agreement with the label where there is one.
+
+    The metadata has the share of every column that segments explain, and the questions by which a small tree tells
+    them apart.
+    """
     run = begin_stage(context, warehouse)
     vectors_of = run.inputs["embeddings"]
     with warehouse.get_connection() as con:
@@ -36,8 +44,9 @@ def segment_metrics(context: dg.AssetExecutionContext, warehouse: WarehouseResou
     labels = segmented["segment_id"].to_numpy()
     settings = run.settings
     figures = internal_metrics(points, labels, max_rows=settings.clustering.metrics_rows, seed=settings.seed)
-    if (gower := _gower(run, segmented)) is not None:
-        figures["gower_silhouette"] = gower
+    private = frozenset({*settings.sensitive, *run.inputs["source_table"].details["sensitive"]})
+    measures = _measures(run, segmented, private)
+    figures |= measures.figures()
     if settings.label:
         figures |= external_metrics(labels, _truth(run, settings.label, segmented["entity_key"]), vectors)
     rows = [
@@ -48,16 +57,43 @@ def segment_metrics(context: dg.AssetExecutionContext, warehouse: WarehouseResou
         output = run.record(
             con, run.hash_inputs(settings.label, settings.clustering.metrics_rows, settings.seed), figures
         )
-    return run.result(output, {"reading": read_metrics(figures), "metrics": table(rows), **figures})
+    told = {"reading": read_metrics(figures), "metrics": table(rows), **_tables(measures, private)}
+    return run.result(output, {**told, **figures})
 
 
-def _gower(run: StageRun, segmented: pl.DataFrame) -> float | None:
-    """The silhouette in the table's own columns, on a seeded sample of its rows."""
+def _measures(run: StageRun, segmented: pl.DataFrame, private: frozenset[str]) -> TableMeasures:
+    """What the table's own columns say, of a seeded sample of the rows in segments.
+
+    ``private`` columns are those that the YAML calls sensitive now, whatever it said at the training.
+    """
     plan = FittedState.load(text_dir(run.project, run.dataset, run.inputs["text_corpus"].version)).text
-    rows = sampled_rows(segmented, run.settings.seed)
+    rows = sampled_rows(segmented.filter(pl.col("segment_id") >= 0), run.settings.seed, MEASURED_ROWS)
     path = snapshot_path(run.project, run.dataset, run.inputs["source_table"].version)
-    distances = gower_distances(columns_of(rows, path), plan.columns)
-    return None if distances is None else gower_silhouette(distances, rows["segment_id"].to_numpy())
+    frame, found = planned_columns_of(rows, path, plan.columns, label=run.settings.label)
+    columns = [column.model_copy(update={"sensitive": column.name in private}) for column in found]
+    return measure_table(frame, columns, rows["segment_id"].to_numpy(), seed=run.settings.seed)
+
+
+def _tables(measures: TableMeasures, private: frozenset[str]) -> dict[str, Any]:
+    """The columns, those that segments explain most first, and a line for each leaf of the tree; nothing private."""
+    found: dict[str, Any] = {}
+    parts = measures.separation.columns if measures.separation is not None else ()
+    if columns := [column for column in parts if column.column not in private]:
+        found["columns"] = table(
+            [
+                {
+                    "column": column.column,
+                    "share explained": column.share,
+                    "by chance": column.chance,
+                    "p-value": column.p_value,
+                    "measured by": _MEASURES[column.measure],
+                }
+                for column in sorted(columns, key=lambda column: -column.share)
+            ]
+        )
+    if measures.explained is not None and measures.explained.rules:
+        found["rules"] = table([{"rule": rule} for rule in measures.explained.rules])
+    return found
 
 
 def _truth(run: StageRun, label: str, entity_keys: pl.Series) -> list[str | None]:

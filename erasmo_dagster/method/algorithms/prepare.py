@@ -7,8 +7,10 @@ from erasmo_dagster.method.algorithms.base import Partitioner, Points
 from erasmo_dagster.method.algorithms.density import hdbscan
 from erasmo_dagster.method.algorithms.graph import spectral
 from erasmo_dagster.method.algorithms.means import bisecting_kmeans, kmeans
+from erasmo_dagster.method.algorithms.mixed import mixture
 from erasmo_dagster.method.algorithms.soft import fuzzy_cmeans, gaussian_mixture
 from erasmo_dagster.method.algorithms.tree import agglomerative
+from erasmo_dagster.method.tables.layout import Layout
 from erasmo_dagster.settings import ClusteringSettings
 
 # Peak bytes for each pair of rows, measured: SciPy's distances and its copy of them (each pair counts once); the
@@ -16,7 +18,9 @@ from erasmo_dagster.settings import ClusteringSettings
 _PAIR_BYTES = {"agglomerative": 8, "nearest_neighbors": 12, "rbf": 40}
 
 
-def prepare(points: Points, settings: ClusteringSettings, *, seed: int, k_max: int) -> Partitioner:
+def prepare(
+    points: Points, settings: ClusteringSettings, *, seed: int, k_max: int, layout: Layout | None = None
+) -> Partitioner:
     """What every ``cut`` of ``points`` float32[n, p] up to ``k_max`` < n shares: a tree, a graph's eigenvectors.
 
     Raises ErasmoError where the method works on pairs of rows and these do not fit in memory.
@@ -31,6 +35,10 @@ def prepare(points: Points, settings: ClusteringSettings, *, seed: int, k_max: i
             return fuzzy_cmeans(points, settings, seed)
         case "gaussian_mixture":
             return gaussian_mixture(points, settings, seed)
+        case "mixture":
+            if layout is None:
+                raise ValueError("got no layout for clustering.method=mixture, which works on a table's points")
+            return mixture(points, settings, seed, layout)
         case "hdbscan":
             return hdbscan(points, settings)
         case "bisecting_kmeans":

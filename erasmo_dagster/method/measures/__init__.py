@@ -1,7 +1,7 @@
 """Measures of segments from the source's own columns, never from vectors or a label. Pure functions."""
 
 from erasmo_dagster.method.measures.explain import Explained, explain
-from erasmo_dagster.method.measures.figures import stability_measures, table_measures
+from erasmo_dagster.method.measures.figures import TableMeasures, measure_table, stability_measures, table_measures
 from erasmo_dagster.method.measures.rows import Estimate
 from erasmo_dagster.method.measures.separation import ColumnSeparation, Separation, separation
 from erasmo_dagster.method.measures.silhouette import gower_silhouette_of
@@ -14,8 +14,10 @@ __all__ = [
     "Refit",
     "Separation",
     "Stability",
+    "TableMeasures",
     "explain",
     "gower_silhouette_of",
+    "measure_table",
     "order_agreement",
     "separation",
     "stability",

@@ -28,8 +28,8 @@ def gower_silhouette_of(
     sample nothing tells the error, and it is NaN. Ranges of numbers and weights of words are those of each sample.
     ``rows`` of the answer are those of one sample. Rows of label -1 are noise and left out.
 
-    A pair is compared by the columns that both rows have. Where some lack a column in which nearly all others differ,
-    such as a text or a name, they look near to everything, and segments made of them lower the figure by much.
+    A pair is as far apart as the average pair by a column that either row lacks, so that segments of rows that lack
+    something are neither good nor bad for that.
 
     None where there are fewer than two segments, as many as rows, or no column with values in two rows. Raises
     ValueError where there is not one label a row.

@@ -17,6 +17,7 @@ import polars as pl
 
 from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.method.columns import ColumnPlan, some
+from erasmo_dagster.method.tables.layout import Layout
 from erasmo_dagster.method.tables.parts import (
     Arrays,
     CategoryPart,
@@ -108,6 +109,12 @@ class TableSpace:
         """The dimensions of each part."""
         ends = np.cumsum([part.width for part in self.parts])
         return tuple(slice(int(end) - part.width, int(end)) for part, end in zip(self.parts, ends, strict=True))
+
+    @property
+    def layout(self) -> Layout:
+        """Which dimensions are what."""
+        widths = {kind: tuple(part.width for part in self.parts if part.kind == kind) for kind in _KINDS}
+        return Layout(len(widths["number"]), widths["category"], widths["dense"])
 
     @property
     def needs_texts(self) -> bool:

@@ -1,0 +1,61 @@
+"""How much shorter segments make a table's description: one figure for any partition, whatever drew it.
+
+The rows are described by a mixture's own model of mixed columns (see :mod:`erasmo_dagster.method.tables.mixture`), texts
+by the components of TF-IDF, which take no part in any clustering. A partition says of every row which segment it is in
+(that costs bits as well), and its columns are then described within the segment; the saving against one segment for all
+rows, less the cost of the parameters, is what the segments tell about the table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from erasmo_dagster.method.columns import ColumnPlan
+from erasmo_dagster.method.gower import text_weights
+from erasmo_dagster.method.profiling.prepare import words_of
+from erasmo_dagster.method.tables.mixture import Density, Rows
+from erasmo_dagster.method.tables.parts import Floats
+from erasmo_dagster.method.tables.space import TableSpace
+
+_TEXT_COMPONENTS = 64  # of TF-IDF, before the space's own
+
+
+class Referee:
+    """The rows of ``frame`` as described without segments; ``bits`` of partitions compare with each other."""
+
+    def __init__(self, frame: pl.DataFrame, columns: Sequence[ColumnPlan], *, seed: int) -> None:
+        space, points = TableSpace.fit(frame, columns, lambda texts: _by_words(texts, seed), seed=seed)
+        self._rows = Rows(space.layout, points)
+        self._alone = self._length(np.zeros(len(points), dtype=np.int64))
+
+    def bits_saved(self, labels: npt.NDArray[np.integer]) -> float:
+        """Bits a row that ``labels`` int[n] save; below 0 where they cost more than they tell. Noise, -1, is a segment."""
+        _, codes = np.unique(labels, return_inverse=True)
+        return (self._alone - self._length(codes)) / len(codes)
+
+    def _length(self, codes: npt.NDArray[np.int64]) -> float:
+        """Bits of all rows under the better of both structures of the numbers."""
+        weights = np.eye(int(codes.max()) + 1)[codes]
+        rows = np.arange(len(codes))
+        lengths = []
+        for tied in (False, True) if self._rows.layout.numbers > 1 else (False,):
+            density = Density.fit(self._rows, weights, tied=tied)
+            likelihood = float(density.log_joint(self._rows)[rows, codes].sum())
+            lengths.append(-likelihood + 0.5 * density.parameters * float(np.log(len(codes))))
+        return min(lengths) / float(np.log(2))
+
+
+def _by_words(texts: Sequence[str], seed: int) -> Floats:
+    """Components of TF-IDF vectors float32[n, d] of distinct texts."""
+    from scipy.sparse.linalg import svds
+
+    weights = text_weights(words_of(pl.Series(texts, dtype=pl.String)), least=2 if len(texts) > 50 else 1)
+    count = min(_TEXT_COMPONENTS, *(side - 1 for side in weights.shape))
+    if count < 1:
+        return np.zeros((len(texts), 1), dtype=np.float32)
+    left, values, _ = svds(weights.astype(np.float64), k=count, random_state=np.random.default_rng(seed))
+    return np.asarray(left * values, dtype=np.float32)
