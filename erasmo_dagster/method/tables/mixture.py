@@ -45,6 +45,8 @@ class Rows:
 
     def __post_init__(self) -> None:
         layout, points = self.layout, self.points
+        if points.shape[1] != layout.width:
+            raise ValueError(f"got points of {points.shape[1]} dimensions for a layout of {layout.width}")
         values = points[:, : layout.numbers].astype(np.float64)
         object.__setattr__(self, "numbers", Observed.of(values, values != 0) if layout.numbers else None)
         dense = []
@@ -118,8 +120,9 @@ def _log_shares(rows: Rows, weights: Doubles) -> Doubles:
     start = 0
     for width in rows.layout.categories:
         span = slice(start, start + width)
-        known = max(float(overall[span].sum()), 1.0)
-        smoothed = counts[:, span] + PRIOR_ROWS * overall[span] / known
+        known = float(overall[span].sum())
+        # Where no row has the category, as in a sample, all values are alike.
+        smoothed = counts[:, span] + PRIOR_ROWS * (overall[span] / known if known else 1 / width)
         with np.errstate(divide="ignore"):
             logs[:, span] = np.log(smoothed / smoothed.sum(axis=1, keepdims=True))
         start += width
@@ -171,32 +174,33 @@ def fit_mixture(rows: Rows, starts: Sequence[Labels], k: int) -> Fit:
     """The mixture of ``k`` segments from the best of some ``starts`` int64[n] (labels 0..k-1).
 
     Every start runs a few rounds of expectation maximization with each structure of the numbers; the best go on until
-    they rest. The structure is chosen by BIC.
+    they rest. The structure is chosen by BIC. A segment that a start leaves empty stays empty in its run.
     """
-    fits = [fit for tied in _structures(rows) if (fit := _best_run(rows, starts, k, tied)) is not None]
-    return min(fits, key=lambda fit: fit.bic)
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+    with threadpool_limits(1):  # several threads add up in another order
+        return min((_best_run(rows, starts, k, tied) for tied in _structures(rows)), key=lambda fit: fit.bic)
 
 
 def _structures(rows: Rows) -> tuple[bool, ...]:
     return (False, True) if rows.layout.numbers > 1 else (False,)
 
 
-def _best_run(rows: Rows, starts: Sequence[Labels], k: int, tied: bool) -> Fit | None:
+def _best_run(rows: Rows, starts: Sequence[Labels], k: int, tied: bool) -> Fit:
     short = [_run(rows, np.eye(k)[start], tied, _SHORT) for start in starts]
     short.sort(key=lambda fit: -fit.log_likelihood)
     long = [_run(rows, fit.responsibilities, tied, _LONG, fit.density) for fit in short[:_LONG_RUNS]]
-    return max(long, key=lambda fit: fit.log_likelihood, default=None)
+    return max(long, key=lambda fit: fit.log_likelihood)
 
 
 def _run(rows: Rows, weights: Doubles, tied: bool, most: int, density: Density | None = None) -> Fit:
     """Expectation maximization (Dempster, Laird and Rubin, 1977) for at most ``most`` rounds."""
-    before = -np.inf
+    before, likelihood, settled = -np.inf, -np.inf, False
     rounds = 0
-    for rounds in range(1, most + 1):  # noqa: B007 -- told afterwards
+    while rounds < most and not settled:
         density = Density.fit(rows, weights, tied=tied, before=density)
         weights, likelihood = responsibilities(density.log_joint(rows))
-        if likelihood - before < _STILL * len(rows):
-            break
-        before = likelihood
+        settled = likelihood - before < _STILL * len(rows)
+        before, rounds = likelihood, rounds + 1
     assert density is not None
-    return Fit(density, weights, likelihood, rounds, rounds < most)
+    return Fit(density, weights, likelihood, rounds, settled)

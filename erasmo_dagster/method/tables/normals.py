@@ -9,19 +9,25 @@ import numpy as np
 import numpy.typing as npt
 
 Doubles = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
 _LOG_2PI = float(np.log(2 * np.pi))
 _LEAST = 1e-6  # variance added to every dimension, so that no matrix is singular
+_MOST_NUMBERS = 2_000_000  # in the matrices of the patterns that are worked on at a time
 
 
 @dataclass(frozen=True, eq=False)
 class Observed:
-    """Rows ``values`` float64[n, p], 0 where missing, and their patterns: what they have bool[p], and who they are."""
+    """Rows ``values`` float64[n, p], 0 where missing, and what they have: ``present`` bool[n, p].
+
+    ``patterns`` are the different ones and their rows. Those that as many rows have stand together, so that they can be
+    worked on at once: each entry is bool[g, p] and int64[g, m], g patterns of m rows each.
+    """
 
     values: Doubles
     present: Mask
-    patterns: tuple[tuple[Mask, npt.NDArray[np.int64]], ...]
+    patterns: tuple[tuple[Mask, Ints], ...]
 
     @property
     def spread(self) -> float:
@@ -34,12 +40,26 @@ class Observed:
     @classmethod
     def of(cls, values: Doubles, present: Mask) -> Observed:
         """Group the rows by what they have; those that have nothing are in no pattern."""
-        packed = np.packbits(present, axis=1)
-        _, first, which = np.unique(packed, axis=0, return_index=True, return_inverse=True)
-        order = np.argsort(which.ravel(), kind="stable")
-        ends = np.cumsum(np.bincount(which.ravel(), minlength=len(first)))
-        groups = [(present[at], rows) for at, rows in zip(first, np.split(order, ends[:-1]), strict=True)]
-        return cls(values, present, tuple((mask, rows) for mask, rows in groups if mask.any()))
+        n, p = values.shape
+        # Patterns as byte strings of one length, which sort far faster than rows of an array.
+        packed = np.ascontiguousarray(np.packbits(present, axis=1))
+        keys = packed.view(f"S{packed.shape[1]}")[:, 0] if n else np.empty(0, dtype="S1")
+        _, first, which, sizes = np.unique(keys, return_index=True, return_inverse=True, return_counts=True)
+        order, ends = np.argsort(which, kind="stable"), np.cumsum(sizes)
+        masks = present[first]
+        patterns = []
+        for size in np.unique(sizes[masks.any(axis=1)]).tolist():
+            same = np.flatnonzero((sizes == size) & masks.any(axis=1))
+            most = max(1, _MOST_NUMBERS // (p * max(p, size)))
+            for start in range(0, len(same), most):
+                part = same[start : start + most]
+                rows = order[(ends[part] - size)[:, None] + np.arange(size)]
+                patterns.append((masks[part], rows))
+        return cls(values, present, tuple(patterns))
+
+    def of_rows(self, rows: Ints) -> Doubles:
+        """The values float64[g, m, p] of ``rows`` int64[g, m] of an entry of the patterns."""
+        return self.values[None] if rows.shape == (1, len(self.values)) else self.values[rows]
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,19 +117,21 @@ class Tied:
         k, p = weights.shape[1], rows.values.shape[1]
         totals, sums, scatter = np.zeros(k), np.zeros((k, p)), np.zeros((p, p))
         for has, who in rows.patterns:
-            mine, values = weights[who], rows.values[who]
-            totals += mine.sum(axis=0)
-            if has.all():
-                sums += mine.T @ values
-                scatter += (values * mine.sum(axis=1)[:, None]).T @ values
-                continue
-            lead, rest = (np.zeros((p, p)), np.diag(~has).astype(float)) if before is None else before.expected(has)
-            means = np.zeros((k, p)) if before is None else before.means
-            scatter += mine.sum() * rest
-            for segment in range(k):
-                full = np.where(has, values, means[segment] + (values - means[segment]) @ lead.T)
-                sums[segment] += mine[:, segment] @ full
-                scatter += (full * mine[:, [segment]]).T @ full
+            mine, values = weights[who], rows.of_rows(who)
+            by_pattern = mine.sum(axis=1)
+            totals += by_pattern.sum(axis=0)
+            if not has.all():
+                # What a row lacks is expected to be a part that its own values tell, and one that its segment does.
+                lead, rest, shift = _nothing_known(has, k) if before is None else before.expected(has)
+                values = values + values @ lead.transpose(0, 2, 1)
+                shifts = (shift * by_pattern[:, :, None]).reshape(-1, p)
+                by_shift = (mine.transpose(0, 2, 1) @ values).reshape(-1, p).T @ shift.reshape(-1, p)
+                sums += (shift * by_pattern[:, :, None]).sum(axis=0)
+                scatter += by_shift + by_shift.T + shifts.T @ shift.reshape(-1, p)
+                scatter += np.tensordot(by_pattern.sum(axis=1), rest, axes=1)
+            mine, values = mine.reshape(-1, k), values.reshape(-1, p)
+            sums += mine.T @ values
+            scatter += (values * mine.sum(axis=1)[:, None]).T @ values
         means = np.divide(sums, totals[:, None], out=np.zeros_like(sums), where=totals[:, None] > 0)
         within = scatter - (means * totals[:, None]).T @ means
         n = max(float(totals.sum()), 1.0)
@@ -117,33 +139,49 @@ class Tied:
         covariance = (within + share * spread * np.eye(p)) / (n + share)
         return cls(means, (covariance + covariance.T) / 2 + _LEAST * spread * np.eye(p))
 
-    def expected(self, has: Mask) -> tuple[Doubles, Doubles]:
-        """What leads from the dimensions that rows have to the others float64[p, p], and the others' covariance."""
-        p = len(has)
-        lead, rest = np.zeros((p, p)), np.zeros((p, p))
-        own = self.covariance[np.ix_(has, has)]
-        across = self.covariance[np.ix_(~has, has)]
-        solved = np.linalg.solve(own, across.T).T
-        lead[np.ix_(~has, has)] = solved
-        rest[np.ix_(~has, ~has)] = self.covariance[np.ix_(~has, ~has)] - solved @ across.T
-        return lead, rest
+    def expected(self, has: Mask) -> tuple[Doubles, Doubles, Doubles]:
+        """What is expected of the dimensions that rows lack, for patterns ``has`` bool[g, p].
+
+        What leads from the dimensions there to the others float64[g, p, p], the others' covariance float64[g, p, p], and
+        what the segments add to them float64[g, k, p].
+        """
+        across = np.where(has[:, :, None] & ~has[:, None, :], self.covariance, 0)
+        lead = np.linalg.solve(_of_present(self.covariance, has), across).transpose(0, 2, 1)
+        rest = np.where(~has[:, :, None] & ~has[:, None, :], self.covariance, 0) - lead @ across
+        shift = np.where(has[:, None, :], 0, self.means - self.means @ lead.transpose(0, 2, 1))
+        return lead, rest, shift
 
     def log_density(self, rows: Observed) -> Doubles:
         """float64[n, k]; dimensions that a row lacks are integrated out."""
         found = np.zeros((len(rows.values), len(self.means)))
         for has, who, white, logdet in self._whitened(rows):
-            points, centers = rows.values[who][:, has] @ white.T, self.means[:, has] @ white.T
-            squared = (points**2).sum(axis=1)[:, None] - 2 * points @ centers.T + (centers**2).sum(axis=1)
-            found[who] = -0.5 * (squared + has.sum() * _LOG_2PI) - logdet
+            points = rows.of_rows(who) @ white.transpose(0, 2, 1)
+            centers = (self.means * has[:, None, :]) @ white.transpose(0, 2, 1)
+            squared = (points**2).sum(axis=2)[:, :, None] - 2 * points @ centers.transpose(0, 2, 1)
+            squared += (centers**2).sum(axis=2)[:, None, :]
+            found[who] = -0.5 * (squared + has.sum(axis=1)[:, None, None] * _LOG_2PI) - logdet[:, None, None]
         return found
 
-    def _whitened(self, rows: Observed) -> Iterator[tuple[Mask, npt.NDArray[np.int64], Doubles, float]]:
+    def _whitened(self, rows: Observed) -> Iterator[tuple[Mask, Ints, Doubles, Doubles]]:
         for has, who in rows.patterns:
-            lower = np.linalg.cholesky(self.covariance[np.ix_(has, has)])
-            yield has, who, np.linalg.inv(lower), float(np.log(np.diag(lower)).sum())
+            lower = np.linalg.cholesky(_of_present(self.covariance, has))
+            logdet = np.log(np.diagonal(lower, axis1=1, axis2=2)).sum(axis=1)
+            yield has, who, np.linalg.inv(lower), logdet
 
     @property
     def parameters(self) -> int:
         """How many were fitted."""
         p = len(self.covariance)
         return self.means.size + p * (p + 1) // 2
+
+
+def _of_present(covariance: Doubles, has: Mask) -> Doubles:
+    """The covariance of the dimensions of each pattern float64[g, p, p]; the others are apart, with variance 1."""
+    own = np.where(has[:, :, None] & has[:, None, :], covariance, 0)
+    return own + np.eye(len(covariance)) * ~has[:, None, :]
+
+
+def _nothing_known(has: Mask, k: int) -> tuple[Doubles, Doubles, Doubles]:
+    """As :meth:`Tied.expected`, before there is anything: mean 0 and variance 1."""
+    p = has.shape[1]
+    return np.zeros((len(has), p, p)), np.eye(p) * ~has[:, None, :], np.zeros((len(has), k, p))

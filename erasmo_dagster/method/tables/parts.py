@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from erasmo_dagster.method.cells import column_texts
 from erasmo_dagster.method.columns import ColumnPlan, code_of, collapse
+from erasmo_dagster.settings import TextSettings
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
@@ -32,6 +35,14 @@ TEXT_DIMENSIONS = 32
 FARTHEST = 8.0
 _NOT_ZERO = 1e-6  # what is there is never 0
 _LEAST_VARIANCE = 1e-12
+_CHUNK = 2048  # vectors that are projected at a time
+
+_EPOCH = datetime(1970, 1, 1)
+_MICROSECONDS = {"ns": 1e-3, "us": 1.0, "ms": 1e3}
+# Microseconds of the years 1 to 9999, and of a span that 64 bits hold. Databases keep their "infinity" beyond.
+_CALENDAR = (-62_135_596_800e6, 253_402_300_800e6)
+_SPAN = (-9e18, 9e18)
+_TRUTHS = dict.fromkeys(("true", "t", "yes", "y", "1"), "true") | dict.fromkeys(("false", "f", "no", "n", "0"), "false")
 
 
 class Part(Protocol):
@@ -56,20 +67,33 @@ class Part(Protocol):
 
 @dataclass(frozen=True)
 class NumberPart:
-    """One dimension: the number, centred and scaled to unit variance."""
+    """One dimension: the number, centred and scaled to unit variance.
+
+    Infinities are read as ``least`` and ``most``, the finite extremes. ``moments``: see :func:`numbers_of`.
+    """
 
     kind: ClassVar[str] = "number"
 
     column: str
     mean: float
     scale: float
+    least: float = -np.inf
+    most: float = np.inf
+    moments: bool = False
 
     @classmethod
-    def fit(cls, column: str, values: Doubles) -> NumberPart | None:
+    def fit(cls, column: str, values: Doubles, *, moments: bool = False) -> NumberPart | None:
         """From ``values`` float64[n], NaN where missing; None for one that does not vary."""
-        present = values[~np.isnan(values)]
-        scale = float(present.std()) if present.size else 0.0
-        return cls(column, float(present.mean()), scale) if scale > 0 and np.isfinite(scale) else None
+        finite = values[np.isfinite(values)]
+        if not finite.size:
+            return None
+        least, most = float(finite.min()), float(finite.max())
+        present = values[~np.isnan(values)].clip(least, most)
+        # In units of a power of 2, which changes no digit: the squares of 1e300 are more than a float holds.
+        exponent = int(np.frexp(max(-least, most))[1])
+        present = np.ldexp(present, -exponent)
+        mean, scale = (float(np.ldexp(figure, exponent)) for figure in (present.mean(), present.std()))
+        return cls(column, mean, scale, least, most, moments) if scale > 0 else None
 
     @property
     def width(self) -> int:
@@ -78,7 +102,9 @@ class NumberPart:
 
     def read(self, values: Doubles) -> Floats:
         """float32[n, 1] of ``values`` float64[n]."""
-        scaled = ((values - self.mean) / self.scale).clip(-FARTHEST, FARTHEST)
+        values = np.where(np.isinf(values), values.clip(self.least, self.most), values)
+        with np.errstate(over="ignore"):
+            scaled = ((values - self.mean) / self.scale).clip(-FARTHEST, FARTHEST)
         scaled = np.where(np.abs(scaled) < _NOT_ZERO, _NOT_ZERO, scaled)
         return np.nan_to_num(scaled, nan=0.0).astype(np.float32)[:, None]
 
@@ -87,8 +113,15 @@ class NumberPart:
         return {}
 
     def details(self) -> dict[str, Any]:
-        """Mean and scale."""
-        return {"column": self.column, "mean": self.mean, "scale": self.scale}
+        """All fields."""
+        return {
+            "column": self.column,
+            "mean": self.mean,
+            "scale": self.scale,
+            "least": self.least,
+            "most": self.most,
+            "moments": self.moments,
+        }
 
 
 @dataclass(frozen=True)
@@ -96,7 +129,8 @@ class CategoryPart:
     """A dimension a value, all of one height, so that the column's variance adds up to 1.
 
     ``levels`` are the numbers that the values stand for, where it is a column of few numbers: one that was not there is
-    read as the nearest. ``others`` says whether there were values beyond ``values``, which share the last dimension.
+    read as the nearest, ``moments`` as :func:`numbers_of` says. ``others`` says whether there were values beyond
+    ``values``, which share the last dimension. Where the values are truth values, they are read in any spelling.
     """
 
     kind: ClassVar[str] = "category"
@@ -106,10 +140,16 @@ class CategoryPart:
     others: bool
     height: float
     levels: tuple[float, ...] | None = None
+    moments: bool = False
 
     @classmethod
-    def fit(cls, column: str, codes: pl.Series, levels: dict[str, float] | None = None) -> CategoryPart | None:
-        """From the codes of the rows, null where missing; None where there is but one."""
+    def fit(
+        cls, column: str, codes: pl.Series, levels: dict[str, float] | None = None, *, moments: bool = False
+    ) -> CategoryPart | None:
+        """From the codes of the rows, null where missing; None where there is but one.
+
+        ``levels`` are the numbers of all codes, where these stand for numbers.
+        """
         counts = codes.drop_nulls().value_counts(name="rows").sort(["rows", codes.name], descending=[True, False])
         if counts.height < 2:
             return None
@@ -119,7 +159,7 @@ class CategoryPart:
             shares = np.append(shares[:MOST_VALUES], shares[MOST_VALUES:].sum())
         variance = float((shares * (1 - shares)).sum())
         numbers = tuple(levels[value] for value in kept) if levels is not None else None
-        return cls(column, tuple(kept), counts.height > MOST_VALUES, float(1 / np.sqrt(variance)), numbers)
+        return cls(column, tuple(kept), counts.height > MOST_VALUES, float(1 / np.sqrt(variance)), numbers, moments)
 
     @property
     def width(self) -> int:
@@ -129,12 +169,15 @@ class CategoryPart:
     def read(self, codes: pl.Series, numbers: Doubles | None = None) -> Floats:
         """float32[n, width] of the rows' codes, null where missing; ``numbers`` float64[n] where these are numbers."""
         place = {value: index for index, value in enumerate(self.values)}
+        if self.levels is None and place.keys() <= {"true", "false"}:
+            codes = truths_of(codes)
         found = np.array([-1 if code is None else place.get(code, -2) for code in codes.to_list()], dtype=np.int64)
         unknown = found == -2
         if unknown.any():
             if self.levels is not None and numbers is not None:
-                apart = np.abs(numbers[unknown][:, None] - np.array(self.levels))
-                found[unknown] = apart.argmin(axis=1)
+                levels = np.array(self.levels)
+                within = numbers[unknown].clip(levels.min(), levels.max()) / 2  # halves, as a range can exceed a float
+                found[unknown] = np.abs(within[:, None] - levels / 2).argmin(axis=1)
             else:
                 # A value that no one had seen: like the others where there are some, else like nothing.
                 found[unknown] = len(self.values) if self.others else -1
@@ -155,6 +198,7 @@ class CategoryPart:
             "others": self.others,
             "height": self.height,
             "levels": None if self.levels is None else list(self.levels),
+            "moments": self.moments,
         }
 
 
@@ -176,18 +220,17 @@ class DensePart:
     @classmethod
     def fit(cls, column: str, vectors: Floats, *, seed: int) -> DensePart | None:
         """From ``vectors`` float32[n, w] of the rows that have one; None where they do not differ."""
-        from sklearn.decomposition import PCA
+        from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
         if len(vectors) < 2:
             return None
         mean = vectors.mean(axis=0, dtype=np.float64)
-        moved = vectors.astype(np.float64) - mean
-        pca = PCA(min(TEXT_DIMENSIONS, *moved.shape), random_state=seed).fit(moved)
-        variances = pca.explained_variance_
+        with threadpool_limits(1):  # several threads add up in another order
+            variances, components = _principal(vectors, mean, seed)
         varying = int((variances > _LEAST_VARIANCE * max(variances[0], _LEAST_VARIANCE)).sum())
         if variances[0] <= _LEAST_VARIANCE or not varying:
             return None
-        variances, components = variances[:varying], pca.components_[:varying]
+        variances, components = variances[:varying], components[:varying]
         components = components * np.sign(components[np.arange(varying), np.abs(components).argmax(axis=1)])[:, None]
         effective = variances.sum() ** 2 / (variances**2).sum()
         return cls(column, mean, np.ascontiguousarray(components * np.sqrt(effective / variances.sum())))
@@ -200,11 +243,13 @@ class DensePart:
     def read(self, vectors: Floats, present: npt.NDArray[np.bool_]) -> Floats:
         """float32[n, d]: of ``vectors`` float32[m, w], one for each of the m rows in ``present`` bool[n]."""
         read = np.zeros((len(present), self.width), dtype=np.float32)
-        moved = vectors.astype(np.float64) - self.mean
-        # One component at a time: the order in which a matrix product adds up depends on the number of rows.
-        points = np.stack([np.einsum("ij,j->i", moved, component) for component in self.components], axis=1)
-        points[:, 0] = np.where(np.abs(points[:, 0]) < _NOT_ZERO, _NOT_ZERO, points[:, 0])
-        read[present] = points
+        places = np.flatnonzero(present)
+        for start in range(0, len(places), _CHUNK):
+            moved = vectors[start : start + _CHUNK].astype(np.float64) - self.mean
+            # One component at a time: the order in which a matrix product adds up depends on the number of rows.
+            points = np.stack([np.einsum("ij,j->i", moved, component) for component in self.components], axis=1)
+            points[:, 0] = np.where(np.abs(points[:, 0]) < _NOT_ZERO, _NOT_ZERO, points[:, 0])
+            read[places[start : start + _CHUNK]] = points
         return read
 
     def arrays(self) -> Arrays:
@@ -216,25 +261,78 @@ class DensePart:
         return {"column": self.column}
 
 
-def numbers_of(series: pl.Series) -> Doubles:
-    """A column of numbers or moments as float64[n]: NaN where missing, infinities as the finite extremes."""
+def _principal(vectors: Floats, mean: Doubles, seed: int) -> tuple[Doubles, Doubles]:
+    """The largest variances float64[d], in falling order, and their directions float64[d, w]."""
+    from sklearn.decomposition import PCA
+
+    n, width = vectors.shape
+    if n < 10 * width:
+        pca = PCA(min(TEXT_DIMENSIONS, n, width), random_state=seed, copy=False)
+        pca.fit(vectors.astype(np.float64) - mean)
+        return pca.explained_variance_, pca.components_
+    # What PCA does itself with so many rows, but without a copy of them all in 64 bits.
+    covariance = np.zeros((width, width))
+    for start in range(0, n, _CHUNK):
+        moved = vectors[start : start + _CHUNK].astype(np.float64) - mean
+        covariance += moved.T @ moved
+    variances, directions = np.linalg.eigh(covariance / (n - 1))
+    largest = slice(None, -min(TEXT_DIMENSIONS, width) - 1, -1)
+    return variances[largest].clip(0), directions[:, largest].T
+
+
+def numbers_of(series: pl.Series, *, moments: bool = False) -> Doubles:
+    """A column of numbers, or of moments in microseconds, as float64[n]: NaN where missing, infinities as they are.
+
+    Moments beyond the calendar are infinities. With ``moments`` strings are read as moments in ISO 8601, else as
+    numbers. A value does not depend on those beside it.
+    """
     dtype = series.dtype
     if dtype.is_temporal():
-        series = series.to_physical()
-    elif isinstance(dtype, (pl.String, pl.Categorical, pl.Enum)):
+        return _microseconds(series)
+    if isinstance(dtype, (pl.String, pl.Categorical, pl.Enum)):
         series = series.cast(pl.String).str.strip_chars()  # the number of a category is no value
+        if moments:
+            return _microseconds(_read_moments(series))
     elif not (dtype.is_numeric() or dtype in (pl.Boolean, pl.Null)):
         return np.full(len(series), np.nan)
-    values: Doubles = series.cast(pl.Float64, strict=False).fill_null(np.nan).to_numpy().astype(np.float64)
-    finite = values[np.isfinite(values)]
-    return values.clip(finite.min(), finite.max()) if len(finite) else np.full(len(values), np.nan)
+    return series.cast(pl.Float64, strict=False).fill_null(np.nan).to_numpy().astype(np.float64)
+
+
+def _microseconds(series: pl.Series) -> Doubles:
+    dtype = series.dtype
+    unit = 1e-3 if isinstance(dtype, pl.Time) else 86_400e6
+    if isinstance(dtype, (pl.Datetime, pl.Duration)):
+        unit = _MICROSECONDS[dtype.time_unit]
+    physical = series.to_physical().cast(pl.Float64).fill_null(np.nan).to_numpy()
+    values: Doubles = physical * unit if unit >= 1 else physical / 1e3
+    low, high = _SPAN if isinstance(dtype, pl.Duration) else _CALENDAR
+    values = np.where(values < low, -np.inf, values)
+    return np.where(values > high, np.inf, values)
+
+
+def _read_moments(texts: pl.Series) -> pl.Series:
+    """Null where a text is no moment in ISO 8601."""
+    read: dict[str, datetime] = {}
+    for text in texts.drop_nulls().unique().to_list():
+        try:
+            when = datetime.fromisoformat(text)
+        except ValueError:
+            continue
+        read[text] = when.astimezone(UTC).replace(tzinfo=None) if when.tzinfo else when
+    amounts = {text: (when - _EPOCH) // timedelta(microseconds=1) for text, when in read.items()}
+    return texts.replace_strict(amounts, default=None, return_dtype=pl.Int64).cast(pl.Datetime("us"))
 
 
 def codes_of(series: pl.Series) -> pl.Series:
     """A column of categories as texts (name ``code``), null where missing or blank."""
-    if series.dtype == pl.String:
+    dtype = series.dtype
+    if dtype == pl.String:
         codes = series.str.replace_all(r"[\s\x00-\x1f\x7f-\x9f]+", " ").str.strip_chars(" ")
         return codes.replace("", None).alias("code")
+    if dtype.is_nested() or dtype in (pl.Binary, pl.Object):
+        return _written(series).alias("code")
+    if dtype == pl.Float32:
+        series = series.cast(pl.String).cast(pl.Float64)  # a 32-bit 0.1 stays 0.1
     known: dict[Any, str | None] = {}
     texts: list[str | None] = []
     for value in series.to_list():
@@ -247,16 +345,35 @@ def codes_of(series: pl.Series) -> pl.Series:
     return pl.Series("code", texts, dtype=pl.String)
 
 
+def truths_of(codes: pl.Series) -> pl.Series:
+    """Codes with every spelling of a truth value as ``true`` and ``false``."""
+    spelled = {code: _TRUTHS.get(code.lower(), code) for code in codes.drop_nulls().unique().to_list()}
+    return codes.replace_strict(spelled, default=None, return_dtype=pl.String) if spelled else codes
+
+
 def texts_of(series: pl.Series) -> pl.Series:
     """A column of texts on one line each, null where missing or blank."""
-    distinct = series.cast(pl.String, strict=False).unique().drop_nulls().to_list()
+    if not isinstance(series.dtype, (pl.String, pl.Categorical, pl.Enum, pl.Null)):
+        return _written(series)
+    distinct = series.cast(pl.String).unique().drop_nulls().to_list()
     clean = {text: collapse(text) or None for text in distinct}
-    return series.cast(pl.String, strict=False).replace_strict(clean, default=None, return_dtype=pl.String)
+    return series.cast(pl.String).replace_strict(clean, default=None, return_dtype=pl.String)
+
+
+def _written(series: pl.Series) -> pl.Series:
+    """Values that are no strings as a row's text has them."""
+    plan = ColumnPlan(name=series.name, label="", kind="text", values={}, unit=None, verbalize=False, sensitive=False)
+    return column_texts(series, plan, TextSettings())
 
 
 def few_numbers(values: Doubles) -> dict[str, float] | None:
-    """Code -> number of a column of at most FEW_NUMBERS different ones; None where there are more."""
-    distinct = np.unique(values[~np.isnan(values)])
+    """Code -> number of a column of at most FEW_NUMBERS different ones; None where there are more.
+
+    Infinities count as the finite extremes; where there is nothing else, as -1 and 1.
+    """
+    present = values[~np.isnan(values)]
+    finite = present[np.isfinite(present)]
+    distinct = np.unique(finite if len(finite) else np.sign(present))
     return {code_of(float(value)): float(value) for value in distinct} if len(distinct) <= FEW_NUMBERS else None
 
 

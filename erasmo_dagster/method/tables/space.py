@@ -7,7 +7,7 @@ columns in the table does not matter: parts are kept by name.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ import polars as pl
 
 from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.method.columns import ColumnPlan, some
+from erasmo_dagster.method.space import checked
 from erasmo_dagster.method.tables.layout import Layout
 from erasmo_dagster.method.tables.parts import (
     Arrays,
@@ -31,6 +32,7 @@ from erasmo_dagster.method.tables.parts import (
     number_codes,
     numbers_of,
     texts_of,
+    truths_of,
 )
 
 TablePart = NumberPart | CategoryPart | DensePart
@@ -63,33 +65,36 @@ class TableSpace:
         ``encode`` is asked for each distinct text of the columns of text, and not at all where there are none.
         ``vectors`` float32[n, w], if given, are the rows' own and a part as well. Nested columns are left out.
 
-        Raises ErasmoError where no column tells the rows apart.
+        Raises ErasmoError where no column tells the rows apart, and for ``vectors`` with NaN or infinities; ValueError
+        where there is not one of these a row.
         """
         numbers: list[tuple[TablePart, Floats]] = []
         categories: list[tuple[TablePart, Floats]] = []
         dense: list[tuple[TablePart, Floats]] = []
         for plan in sorted(columns, key=lambda plan: plan.name):
-            series = frame[plan.name]
+            series, moments = frame[plan.name], plan.kind == "datetime"
             if is_measured(plan):
-                values = numbers_of(series)
+                values = numbers_of(series, moments=moments)
                 levels = few_numbers(values)
                 if levels is None:
-                    if (number := NumberPart.fit(plan.name, values)) is not None:
+                    if (number := NumberPart.fit(plan.name, values, moments=moments)) is not None:
                         numbers.append((number, number.read(values)))
                 else:
-                    codes = number_codes(values)
-                    if (category := CategoryPart.fit(plan.name, codes, levels)) is not None:
+                    codes = number_codes(values.clip(*_ends(levels.values())))
+                    if (category := CategoryPart.fit(plan.name, codes, levels, moments=moments)) is not None:
                         categories.append((category, category.read(codes, values)))
             elif plan.kind == "text":
                 present, read = _encoded(series, encode)
                 if (part := DensePart.fit(plan.name, read, seed=seed)) is not None:
                     dense.append((part, part.read(read, present)))
             elif plan.kind != "nested":
-                codes = codes_of(series)
+                codes = truths_of(codes_of(series)) if plan.kind == "boolean" else codes_of(series)
                 if (category := CategoryPart.fit(plan.name, codes)) is not None:
                     categories.append((category, category.read(codes)))
-        if vectors is not None and (part := DensePart.fit("", vectors, seed=seed)) is not None:
-            dense.append((part, part.read(vectors, np.ones(len(vectors), dtype=bool))))
+        if vectors is not None:
+            vectors = _one_each(vectors, frame)
+            if (part := DensePart.fit("", vectors, seed=seed)) is not None:
+                dense.append((part, part.read(vectors, np.ones(len(vectors), dtype=bool))))
         parts = [*numbers, *categories, *dense]
         if not parts:
             raise ErasmoError(
@@ -129,7 +134,8 @@ class TableSpace:
     def read(self, frame: pl.DataFrame, encode: Encode, *, vectors: Floats | None = None) -> Floats:
         """The points float32[n, d] of the rows of ``frame``; a row's does not depend on the rows beside it.
 
-        Raises ErasmoError where a column is missing, ValueError where ``vectors`` are needed and not there.
+        Raises ErasmoError where a column is missing, and for vectors of another number of dimensions than the training's
+        or with NaN or infinities; ValueError where ``vectors`` are needed and there is not one a row.
         """
         lacking = [part.column for part in self.parts if part.column and part.column not in frame.columns]
         if lacking:
@@ -138,23 +144,26 @@ class TableSpace:
                 expected="the columns that the segments were fitted on",
                 fix="bring them back in `source`, or retrain the dataset",
             )
-        points = [self._read(part, frame, encode, vectors) for part in self.parts]
-        return np.concatenate(points, axis=1) if points else np.zeros((frame.height, 0), dtype=np.float32)
+        points = np.empty((frame.height, self.dimensions), dtype=np.float32)
+        for part, span in zip(self.parts, self.spans, strict=True):
+            points[:, span] = self._read(part, frame, encode, vectors)
+        return points
 
     def _read(self, part: TablePart, frame: pl.DataFrame, encode: Encode, vectors: Floats | None) -> Floats:
         if isinstance(part, NumberPart):
-            return part.read(numbers_of(frame[part.column]))
+            return part.read(numbers_of(frame[part.column], moments=part.moments))
         if isinstance(part, CategoryPart):
             if part.levels is None:
                 return part.read(codes_of(frame[part.column]))
-            numbers = numbers_of(frame[part.column])
-            return part.read(number_codes(numbers), numbers)
+            numbers = numbers_of(frame[part.column], moments=part.moments)
+            return part.read(number_codes(numbers.clip(*_ends(part.levels))), numbers)
         if part.column:
             present, read = _encoded(frame[part.column], encode)
-            return part.read(read, present)
+            return part.read(_as_wide(read, part), present)
         if vectors is None:
             raise ValueError("got no vectors for a space that has a part of them")
-        return part.read(vectors, np.ones(len(vectors), dtype=bool))
+        vectors = _one_each(vectors, frame)
+        return part.read(_as_wide(vectors, part), np.ones(len(vectors), dtype=bool))
 
     def arrays(self) -> Arrays:
         """Every array by a name of its own."""
@@ -185,3 +194,24 @@ def _encoded(series: pl.Series, encode: Encode) -> tuple[npt.NDArray[np.bool_], 
         return present, np.zeros((0, 1), dtype=np.float32)
     place = {text: at for at, text in enumerate(distinct)}
     return present, encode(distinct)[[place[text] for text in texts.drop_nulls().to_list()]]
+
+
+def _ends(levels: Collection[float]) -> tuple[float, float]:
+    """What infinities of a column of few numbers are read as."""
+    return min(levels, default=0.0), max(levels, default=0.0)
+
+
+def _one_each(vectors: Floats, frame: pl.DataFrame) -> Floats:
+    if len(vectors) != frame.height:
+        raise ValueError(f"got {len(vectors)} vectors for {frame.height} rows")
+    return checked(vectors)
+
+
+def _as_wide(vectors: Floats, part: DensePart) -> Floats:
+    if len(vectors) and vectors.shape[1] != len(part.mean):
+        raise ErasmoError(
+            f"Got vectors of {vectors.shape[1]} dimensions for {some([part.column]) if part.column else 'the rows'}",
+            expected=f"{len(part.mean)}, as when the segments were fitted",
+            fix="embed with the model that the segments were made with, or retrain the dataset",
+        )
+    return vectors
