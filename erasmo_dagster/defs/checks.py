@@ -130,7 +130,11 @@ def _no_worse_than_published(candidate: Candidate) -> Verdict:
     frame, columns = planned_columns_of(both, path, plan.columns, label=candidate.settings.label)
     distances = gower_distances(frame, columns) if both.height > 2 else None
     if distances is None:
-        return True, "no rows, or no column of numbers, moments, categories or text, to compare by", {"rows": both.height}
+        return (
+            True,
+            "no rows, or no column of numbers, moments, categories or text, to compare by",
+            {"rows": both.height},
+        )
     # One segment alone has no silhouette; by convention (Rousseeuw 1987) a row alone with its own scores 0.
     now, before = (
         gower_silhouette(distances, labels.to_numpy()) or 0.0 for labels in (both["segment_id"], both["old"])

@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 
 from erasmo_dagster.defs.encoding import encode, forget_unfinished, way_of_reading
+from erasmo_dagster.defs.points import drawn_in
 from erasmo_dagster.defs.stages import StageRun, settings_digests
 from erasmo_dagster.defs.summarizing import summarize_texts
 from erasmo_dagster.errors import ErasmoError
@@ -181,7 +182,8 @@ def _measure_drift(run: StageRun, standing: Standing, corpus: pl.DataFrame) -> t
         segmented = standing_rows(con, run.dataset, standing.version)
         trained = read_text_hashes(con, run.dataset, standing.trained["text_corpus"].version)
     forget_unfinished(run, encoded.encoder)
-    placed = place_rows(corpus, encoded.vectors, segmented, fitted)
+    points = drawn_in(run, fitted, standing.fitted, corpus, encoded.vectors, keep=True)
+    placed = place_rows(corpus, points, segmented, fitted)
     ids, counts = np.unique(placed.segment_ids, return_counts=True)
     sizes = dict(zip(ids.tolist(), counts.tolist(), strict=True))
     later = corpus.select("entity_key", "text_hash").with_row_index("at")
@@ -190,7 +192,7 @@ def _measure_drift(run: StageRun, standing: Standing, corpus: pl.DataFrame) -> t
         psi=population_stability_index(fitted.rows_by_id, sizes),
         new_rows=len(since),
         beyond=share_beyond(
-            encoded.vectors[since],
+            points[since],
             fitted.labels(placed.segment_ids[since]),
             fitted.model,
             fitted.reach,

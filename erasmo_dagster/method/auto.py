@@ -17,6 +17,7 @@ import numpy.typing as npt
 import polars as pl
 
 from erasmo_dagster.errors import ErasmoError
+from erasmo_dagster.method.base_models import resolve
 from erasmo_dagster.method.clustering import LEAST_SHARE, ClusterResult, cluster
 from erasmo_dagster.method.tables.parts import Encode, Floats
 from erasmo_dagster.method.tables.referee import Referee
@@ -27,6 +28,10 @@ from erasmo_dagster.settings import ClusteringSettings
 
 # Rows that candidates are compared on, a seeded sample where there are more.
 COMPARED_ROWS = 2_000
+HOW_TO_READ = (
+    "Bits saved: how much shorter the segments make the description of a row's columns; more is better, below 0 they cost "
+    "more than they tell."
+)
 
 
 @dataclass(frozen=True)
@@ -45,16 +50,19 @@ class Candidate:
 
 @dataclass(frozen=True, eq=False)
 class TableSegments:
-    """Segments of a table: ``result`` with its labels and model, drawn in ``space``'s points (None: in the vectors).
+    """Segments of a table: ``result`` with its labels and model, and the ``points`` float32[n, d] that they were drawn in.
 
-    ``chosen`` names the candidate that was taken, ``candidates`` are all that were compared, best first; one alone where
-    the settings name the method.
+    ``space`` is what the points are of, None where they are the encoder's vectors; ``texts`` the revision of the sentence
+    encoder that it reads texts by, if any. ``chosen`` names the candidate that was taken, ``candidates`` are all that
+    were compared, best first; none where the settings name the method.
     """
 
     result: ClusterResult
-    space: TableSpace | None
-    chosen: str
-    candidates: tuple[Candidate, ...]
+    points: Floats
+    space: TableSpace | None = None
+    texts: str | None = None
+    chosen: str = ""
+    candidates: tuple[Candidate, ...] = ()
 
     @property
     def labels(self) -> npt.NDArray[np.int64]:
@@ -85,9 +93,8 @@ def segment_table(
     """
     encode = text_encoder(clustering.text_model, models_dir)
     if clustering.method != "auto":
-        space, points = TableSpace.fit(frame, plan.columns, encode, seed=seed)
-        result = cluster(points, clustering, seed=seed, layout=space.layout)
-        return TableSegments(result, space, clustering.method, ())
+        found = _drawn(_Way(clustering), frame, plan, encode, None, seed)
+        return replace(found, texts=_revision(found.space, clustering, models_dir), chosen=clustering.method)
     ways = _ways(clustering, vectors is not None)
     sample = np.sort(np.random.default_rng(seed).permutation(frame.height)[:COMPARED_ROWS])
     own = None if vectors is None else vectors[sample]
@@ -101,8 +108,14 @@ def segment_table(
             fix="lower clustering.k, or set clustering.method",
         )
     chosen = eligible[0].name
-    result, space = _drawn(ways[chosen], frame, plan, encode, vectors, seed)
-    return TableSegments(result, space, chosen, tuple(candidates))
+    found = _drawn(ways[chosen], frame, plan, encode, vectors, seed)
+    revision = _revision(found.space, clustering, models_dir)
+    return replace(found, texts=revision, chosen=chosen, candidates=tuple(candidates))
+
+
+def _revision(space: TableSpace | None, clustering: ClusteringSettings, models_dir: Path) -> str | None:
+    needed = space is not None and space.needs_texts
+    return resolve(clustering.text_model, models_dir).revision if needed else None
 
 
 @dataclass(frozen=True)
@@ -133,12 +146,12 @@ def _ways(clustering: ClusteringSettings, with_vectors: bool) -> dict[str, _Way]
 
 def _drawn(
     way: _Way, frame: pl.DataFrame, plan: TextPlan, encode: Encode, vectors: Floats | None, seed: int
-) -> tuple[ClusterResult, TableSpace | None]:
+) -> TableSegments:
     if not way.columns:
         assert vectors is not None
-        return cluster(vectors, way.settings, seed=seed), None
+        return TableSegments(cluster(vectors, way.settings, seed=seed), vectors)
     space, points = TableSpace.fit(frame, plan.columns, encode, vectors=vectors if way.vectors else None, seed=seed)
-    return cluster(points, way.settings, seed=seed, layout=space.layout), space
+    return TableSegments(cluster(points, way.settings, seed=seed, layout=space.layout), points, space)
 
 
 def _compare(
@@ -152,7 +165,7 @@ def _compare(
         started = time.monotonic()
         settings = way.settings if k is None else _with_k(way.settings, k)
         try:
-            result, _ = _drawn(replace(way, settings=settings), frame, plan, encode, vectors, seed)
+            result = _drawn(replace(way, settings=settings), frame, plan, encode, vectors, seed).result
         except ErasmoError as error:
             candidates.append(Candidate(name, None, 0.0, time.monotonic() - started, str(error)))
             continue
@@ -183,5 +196,3 @@ def language_model_says(candidates: Sequence[Candidate]) -> str:
     if gain > 0:
         return f"The encoder's vectors add {gain:.2g} bits a row to what the columns alone tell."
     return f"The encoder's vectors add nothing to what the columns alone tell ({-gain:.2g} bits a row less)."
-
-

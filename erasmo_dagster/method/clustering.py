@@ -97,9 +97,7 @@ class _Partition:
     bits_saved: float | None = None
 
 
-def cluster(
-    vectors: Floats, settings: ClusteringSettings, *, seed: int, layout: Layout | None = None
-) -> ClusterResult:
+def cluster(vectors: Floats, settings: ClusteringSettings, *, seed: int, layout: Layout | None = None) -> ClusterResult:
     """Group the rows of ``vectors`` float32[n, d]; for `mixture` these are points of a table with ``layout``.
 
     ``k: auto`` tries k_min to k_max, at most n - 1 and the number of different vectors, and takes the best by

@@ -14,10 +14,11 @@ import numpy.typing as npt
 from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.method.files import file_sha256, whole_folder
 from erasmo_dagster.method.segment_model import SegmentModel
+from erasmo_dagster.method.tables.space import TableSpace
 from erasmo_dagster.method.textual import TextPlan
 from erasmo_dagster.settings import ClusteringSettings
 
-FORMAT = 3
+FORMAT = 4
 _STATE, _ARRAYS = "state.json", "state.safetensors"
 
 
@@ -27,7 +28,8 @@ class FittedClustering:
 
     ``segment_ids`` (k numbers) is what each of the model's segments is called. ``sizes`` (k numbers of rows), ``noise``
     (rows in none) and ``reach`` float64[k] (99th percentile of the distances of a segment's rows to its centre) are
-    those of the training, by which drift is told.
+    those of the training, by which drift is told. ``table`` is how rows become the points that the model works on; None
+    where it works on the encoder's vectors. ``texts`` is the revision of the sentence encoder that the table is read by.
     """
 
     settings: ClusteringSettings
@@ -37,6 +39,8 @@ class FittedClustering:
     sizes: tuple[int, ...]
     noise: int
     reach: npt.NDArray[np.float64]
+    table: TableSpace | None = None
+    texts: str | None = None
 
     @property
     def rows_by_id(self) -> dict[int, int]:
@@ -118,6 +122,8 @@ class FittedState:
         if self.clustering is None:
             return {}
         arrays = {**self.clustering.model.arrays(), "reach": self.clustering.reach}
+        if self.clustering.table is not None:
+            arrays |= {f"table.{name}": array for name, array in self.clustering.table.arrays().items()}
         return {name: np.ascontiguousarray(array) for name, array in arrays.items()}  # the file keeps memory's order
 
     def _described(self) -> dict[str, Any] | None:
@@ -130,6 +136,8 @@ class FittedState:
             "segment_ids": list(self.clustering.segment_ids),
             "sizes": list(self.clustering.sizes),
             "noise": self.clustering.noise,
+            "table": None if self.clustering.table is None else self.clustering.table.details(),
+            "texts": self.clustering.texts,
         }
 
 
@@ -144,7 +152,14 @@ def _clustering(described: dict[str, Any] | None, arrays: dict[str, npt.NDArray[
         sizes=tuple(described["sizes"]),
         noise=described["noise"],
         reach=arrays["reach"],
+        table=None if described["table"] is None else TableSpace.from_saved(described["table"], _of_table(arrays)),
+        texts=described["texts"],
     )
+
+
+def _of_table(arrays: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+    own = "table."
+    return {name.removeprefix(own): array for name, array in arrays.items() if name.startswith(own)}
 
 
 def _digest(state: dict[str, Any]) -> str:

@@ -18,8 +18,9 @@ from erasmo_dagster.report.gather import gather_report
 from erasmo_dagster.report.render import render_report
 from erasmo_dagster.settings import Project, check_name, load_dataset
 from erasmo_dagster.store.artifacts import text_dir
+from erasmo_dagster.store.standing import read_drawn_in
 from erasmo_dagster.store.versions import StageOutput, stage_output
-from erasmo_dagster.store.warehouse import open_warehouse, read_embeddings, read_segments
+from erasmo_dagster.store.warehouse import open_warehouse, read_segments
 
 _PACKAGES = ("erasmo-dagster", "dagster", "duckdb", "polars", "scikit-learn", "torch", "transformers", "peft")
 _DPI = 200  # sharp on paper
@@ -86,9 +87,8 @@ def _projection(project: Project, dataset: str, outputs: dict[str, StageOutput],
     """The rows' vectors in two dimensions; None where they are no longer kept."""
     if not {"embeddings", "segments"} <= set(outputs):
         return None
-    vectors_of = outputs["embeddings"]
     with open_warehouse(project.warehouse, lock_timeout=project.settings.lock_timeout) as con:
-        keys, vectors = read_embeddings(con, dataset, vectors_of.version, vectors_of.details["width"])
+        keys, vectors = read_drawn_in(con, dataset, outputs["segments"], outputs["embeddings"])
         segmented = read_segments(con, dataset, outputs["segments"].version)
     if keys.is_empty() or keys.to_list() != segmented["entity_key"].to_list():
         return None

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import duckdb
+import numpy as np
 import polars as pl
 
-from erasmo_dagster.store.versions import FITTED_STATE, stage_output
-from erasmo_dagster.store.warehouse import read_standing
+from erasmo_dagster.store.versions import FITTED_STATE, StageOutput, stage_output
+from erasmo_dagster.store.warehouse import read_embeddings, read_standing
 
 
 def standing_rows(con: duckdb.DuckDBPyConnection, dataset: str, version: int) -> pl.DataFrame:
@@ -25,3 +26,12 @@ def _rows(con: duckdb.DuckDBPyConnection, dataset: str, version: int) -> pl.Data
     held = [stage_output(con, dataset, version, stage) for stage in ("text_corpus", "segments")]
     corpus, segments = (output.version for output in held if output is not None)
     return read_standing(con, dataset, corpus, segments).with_columns(segments_version=pl.lit(segments, pl.Int32))
+
+
+def read_drawn_in(
+    con: duckdb.DuckDBPyConnection, dataset: str, segments: StageOutput, embeddings: StageOutput
+) -> tuple[pl.Series, np.ndarray]:
+    """What ``segments`` were drawn in, by entity_key: keys, and points of the table or vectors float32[n, d]."""
+    if width := segments.details.get("points"):
+        return read_embeddings(con, dataset, segments.version, width, kind="points")
+    return read_embeddings(con, dataset, embeddings.version, embeddings.details["width"])

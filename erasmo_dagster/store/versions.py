@@ -24,7 +24,7 @@ STAGES: dict[str, tuple[str, ...]] = {
     "text_corpus": ("source_table", "refresh_plan"),
     "adapter": ("text_corpus", "refresh_plan"),
     "embeddings": ("text_corpus", "adapter", "refresh_plan"),
-    "segments": ("embeddings", "text_corpus", "refresh_plan"),
+    "segments": ("embeddings", "text_corpus", "source_table", "refresh_plan"),
     "segment_metrics": ("segments", "embeddings", "text_corpus", "source_table"),
     "segment_profile": ("segments", "embeddings", "text_corpus", "source_table"),
 }
@@ -169,6 +169,15 @@ def encoded_by(con: duckdb.DuckDBPyConnection, dataset: str, version: int, encod
     for width, holder in rows:
         found.setdefault(int(width), []).append(int(holder))
     return found
+
+
+def trained_with(con: duckdb.DuckDBPyConnection, dataset: str, training: int, version: int) -> list[int]:
+    """The versions whose segments are those of the training of version ``training``, and ``version``, ascending."""
+    rows = con.execute(
+        "SELECT DISTINCT version FROM stage_outputs WHERE dataset = ? AND stage = ? AND output_version = ?",
+        [dataset, FITTED_STATE, training],
+    ).fetchall()
+    return sorted({version, *(int(held) for (held,) in rows)})
 
 
 def published_versions(con: duckdb.DuckDBPyConnection) -> dict[str, int]:

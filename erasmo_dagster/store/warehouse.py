@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from glob import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import duckdb
 import numpy as np
@@ -21,6 +21,9 @@ from filelock import FileLock, Timeout
 
 from erasmo_dagster.errors import ErasmoError, disk_errors
 from erasmo_dagster.store.schema import migrate
+
+# Vectors by an encoder, and points of the table's own columns.
+VectorKind = Literal["embeddings", "points"]
 
 
 @contextmanager
@@ -117,37 +120,52 @@ def read_corpus(con: duckdb.DuckDBPyConnection, dataset: str, version: int) -> p
 
 
 def write_embeddings(
-    con: duckdb.DuckDBPyConnection, dataset: str, version: int, keys: pl.DataFrame, vectors: np.ndarray
+    con: duckdb.DuckDBPyConnection,
+    dataset: str,
+    version: int,
+    keys: pl.DataFrame,
+    vectors: np.ndarray,
+    *,
+    kind: VectorKind = "embeddings",
 ) -> str:
-    """Replace a version's vectors (float32 [n, d], rows as in ``keys``: entity_key, text_hash); the table's name."""
+    """Replace a version's vectors (float32 [n, d], rows as in ``keys``: entity_key, text_hash); the table's name.
+
+    ``kind`` `points` are those of the table's own columns, which segments may be drawn in.
+    """
     width = vectors.shape[1]
-    table = f"embeddings_{width}"
+    table = f"{kind}_{width}"
     con.execute(
         f"CREATE TABLE IF NOT EXISTS {table} (dataset VARCHAR NOT NULL, version INTEGER NOT NULL,"
         f" entity_key VARCHAR NOT NULL, text_hash VARCHAR NOT NULL, vector FLOAT[{width}] NOT NULL)"
     )
     column = pl.Series("vector", np.ascontiguousarray(vectors, dtype=np.float32), dtype=pl.Array(pl.Float32, width))
     # A rerun with another model may have left this version's vectors in the table of another dimension.
-    for other in _embedding_tables(con):
+    for other in _vector_tables(con):
         con.execute(f"DELETE FROM {other} WHERE dataset = ? AND version = ?", [dataset, version])
     _replace(con, table, dataset, version, keys.select("entity_key", "text_hash").with_columns(column))
     return table
 
 
 def read_embeddings(
-    con: duckdb.DuckDBPyConnection, dataset: str, version: int, width: int
+    con: duckdb.DuckDBPyConnection, dataset: str, version: int, width: int, *, kind: VectorKind = "embeddings"
 ) -> tuple[pl.Series, np.ndarray]:
     """A version's entity keys and vectors (float32 [n, d]), by entity_key."""
     frame = _frame(
         con,
-        f"SELECT entity_key, vector FROM embeddings_{int(width)} WHERE dataset = ? AND version = ? ORDER BY entity_key",
+        f"SELECT entity_key, vector FROM {kind}_{int(width)} WHERE dataset = ? AND version = ? ORDER BY entity_key",
         [dataset, version],
     )
     return frame["entity_key"], frame["vector"].to_numpy()
 
 
 def read_vectors(
-    con: duckdb.DuckDBPyConnection, dataset: str, versions: Sequence[int], width: int, texts: pl.DataFrame
+    con: duckdb.DuckDBPyConnection,
+    dataset: str,
+    versions: Sequence[int],
+    width: int,
+    texts: pl.DataFrame,
+    *,
+    kind: VectorKind = "embeddings",
 ) -> pl.DataFrame:
     """The vectors that versions hold of some texts (``texts``: text_hash): columns text_hash and vector.
 
@@ -157,7 +175,7 @@ def read_vectors(
     try:
         return _frame(
             con,
-            f"SELECT text_hash, arg_min(vector, version) AS vector FROM embeddings_{int(width)} SEMI JOIN wanted"
+            f"SELECT text_hash, arg_min(vector, version) AS vector FROM {kind}_{int(width)} SEMI JOIN wanted"
             " USING (text_hash) WHERE dataset = ? AND list_contains(?::INTEGER[], version)"
             " GROUP BY text_hash ORDER BY text_hash",
             [dataset, list(versions)],
@@ -294,13 +312,13 @@ def delete_version(con: duckdb.DuckDBPyConnection, dataset: str, version: int) -
         "stage_outputs",
         "versions",
     )
-    for table in (*own, *_embedding_tables(con)):
+    for table in (*own, *_vector_tables(con)):
         con.execute(f"DELETE FROM {table} WHERE dataset = ? AND version = ?", [dataset, version])
 
 
-def _embedding_tables(con: duckdb.DuckDBPyConnection) -> list[str]:
+def _vector_tables(con: duckdb.DuckDBPyConnection) -> list[str]:
     rows = con.execute(
-        "SELECT table_name FROM duckdb_tables() WHERE regexp_full_match(table_name, 'embeddings_[0-9]+')"
+        "SELECT table_name FROM duckdb_tables() WHERE regexp_full_match(table_name, '(embeddings|points)_[0-9]+')"
     ).fetchall()
     return [name for (name,) in rows]
 

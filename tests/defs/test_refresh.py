@@ -302,9 +302,16 @@ def test_a_failed_gate_leaves_the_published_version(project: Project, write_data
 
 
 def test_floors_and_missing_checks_block(project: Project, write_dataset: DatasetWriter, run: Run) -> None:
-    write_dataset(extra="gate: {floors: {ari: 1.01, davies_bouldin: 0.0}}\n")
-    with pytest.raises(ErasmoError, match=r"floors_hold.*ari is .* at least 1.01.*davies_bouldin is .* at most 0"):
+    write_dataset(
+        extra="gate: {floors: {ari: 1.01, davies_bouldin: 0.0, tree_accuracy: 1.01, separation: 0, separation_p: 0}}\n"
+    )
+    with pytest.raises(
+        ErasmoError, match=r"floors_hold.*ari is .* at least 1.01.*davies_bouldin is .* at most 0"
+    ) as bad:
         run()
+    assert "tree_accuracy is 1 (gate.floors at least 1.01)" in str(bad.value)
+    assert "separation_p is 0.005 (gate.floors at most 0)" in str(bad.value)
+    assert "separation is" not in str(bad.value)
     assert not project.published.exists()
     write_dataset()
     run()

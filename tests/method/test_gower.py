@@ -6,6 +6,7 @@ import math
 import tracemalloc
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
+from itertools import permutations
 from typing import Any, get_args
 
 import numpy as np
@@ -32,30 +33,29 @@ def one(values: Any, kind: str, dtype: Any = None) -> np.ndarray | None:
     return gower_distances(pl.DataFrame({"a": pl.Series(values, dtype=dtype)}), plans(a=kind))
 
 
-def naive(table: dict[str, list[Any]], kinds: dict[str, str]) -> list[list[float]]:
-    """The definition, of plain values: None is missing, numbers are finite."""
+def naive(table: dict[str, list[Any]], kinds: dict[str, str]) -> np.ndarray:
+    """The definition, of plain values: None is missing, numbers are finite; every column has two values or more."""
     rows = len(next(iter(table.values())))
-    cosines = {name: naive_cosines(values) for name, values in table.items() if kinds[name] == "text"}
-    answer = [[0.0] * rows for _ in range(rows)]
-    for i in range(rows):
-        for j in range(rows):
-            parts = []
-            for name, values in table.items():
-                a, b = values[i], values[j]
-                if kinds[name] == "nested" or a is None or b is None:
-                    continue
-                if kinds[name] == "text":
-                    parts.append(1 - cosines[name][i, j])
-                    continue
-                if kinds[name] in ("number", "datetime"):
-                    known = [value for value in values if value is not None]
-                    spread = max(known) - min(known)
-                    parts.append(abs(a - b) / spread if spread else 0.0)
-                else:
-                    parts.append(float(a != b))
-            if i != j:
-                answer[i][j] = sum(parts) / len(parts) if parts else 1.0
-    return answer
+    parts = []
+    for name, values in table.items():
+        if kinds[name] == "nested":
+            continue
+        cosines = naive_cosines(values) if kinds[name] == "text" else None
+        known = [value for value in values if value is not None]
+        apart = {}
+        for i, j in permutations(range(rows), 2):
+            a, b = values[i], values[j]
+            if a is None or b is None:
+                continue
+            if cosines is not None:
+                apart[i, j] = 1 - cosines[i, j]
+            elif kinds[name] in ("number", "datetime"):
+                apart[i, j] = abs(a - b) / (max(known) - min(known))
+            else:
+                apart[i, j] = float(a != b)
+        mean = sum(apart.values()) / len(apart)
+        parts.append([[apart.get((i, j), mean) if i != j else 0.0 for j in range(rows)] for i in range(rows)])
+    return np.asarray(np.mean(parts, axis=0))
 
 
 def naive_cosines(texts: list[str | None]) -> np.ndarray:
@@ -93,7 +93,7 @@ def test_mixed_columns_with_missing_values_are_as_defined() -> None:
     distances = gower_distances(pl.DataFrame(table), plans(**kinds))
     assert distances is not None
     assert distances.dtype == np.float32
-    assert distances == pytest.approx(np.array(naive(table, kinds)), abs=1e-6)
+    assert distances == pytest.approx(naive(table, kinds), abs=1e-6)
     assert len(np.unique(distances)) > 100
 
 
@@ -119,8 +119,15 @@ def test_by_hand() -> None:
     frame = pl.DataFrame({"x": [0.0, 5.0, 10.0, None], "c": ["a", "b", "", "a"], "z": [[1], [2], [3], [4]]})
     distances = gower_distances(frame, plans(x="number", c="category", z="nested"))
     assert distances is not None
-    expected = [[0, 0.75, 1, 0], [0.75, 0, 0.5, 1], [1, 0.5, 0, 1], [0, 1, 1, 0]]  # row 2 has no c, row 3 no x
-    assert distances.tolist() == expected
+    # Row 2 has no c and row 3 no x. The three pairs that have x are 1/2, 1 and 1/2 apart; those that have c, 1, 0 and 1.
+    mean = 2 / 3
+    expected = [
+        [0, (0.5 + 1) / 2, (1 + mean) / 2, (mean + 0) / 2],
+        [(0.5 + 1) / 2, 0, (0.5 + mean) / 2, (mean + 1) / 2],
+        [(1 + mean) / 2, (0.5 + mean) / 2, 0, mean],
+        [(mean + 0) / 2, (mean + 1) / 2, mean, 0],
+    ]
+    assert distances == pytest.approx(np.array(expected))
 
 
 @pytest.mark.parametrize(
@@ -165,21 +172,74 @@ def test_what_is_measured(values: list[Any], kind: str, dtype: Any) -> None:
 def test_what_is_named(values: list[Any], dtype: Any, kind: str) -> None:
     distances = one(values, kind, dtype)
     assert distances is not None
-    assert distances.tolist() == [[0, 0, 1, 1, 1], [0, 0, 1, 1, 1], [1, 1, 0, 1, 1], [1, 1, 1, 0, 1], [1, 1, 1, 1, 0]]
+    assert distances[:3, :3].tolist() == [[0, 0, 1], [0, 0, 1], [1, 1, 0]]
+    assert distances[3:] == pytest.approx(np.array([[2 / 3] * 3 + [0, 2 / 3], [2 / 3] * 4 + [0]]))
 
 
-def test_missing_is_left_out_and_not_a_difference() -> None:
-    frame = pl.DataFrame({"x": [0.0, 1.0, math.nan], "c": ["a", "a", "a"], "d": ["", " ", "q"]})
-    distances = gower_distances(frame, plans(x="number", c="category", d="category"))
+def test_a_column_that_no_two_rows_have_does_not_count() -> None:
+    frame = pl.DataFrame(
+        {"c": ["a", "b", "a"], "d": ["", " ", "q"], "x": [math.nan, 1.0, None], "t": [None, "one", "!"]}
+    )
+    distances = gower_distances(frame, plans(c="category", d="category", x="number", t="text"))
     assert distances is not None
-    assert distances.tolist() == [[0, 0.5, 0], [0.5, 0, 0], [0, 0, 0]]
+    assert distances.tolist() == [[0, 1, 0], [1, 0, 1], [0, 1, 0]]
 
 
 def test_text_that_reads_as_no_number_is_missing() -> None:
     frame = pl.DataFrame({"x": ["0", "10", "many", ""], "c": ["a", "a", "a", "a"]})
     distances = gower_distances(frame, plans(x="number", c="category"))
     assert distances is not None
-    assert distances.tolist() == [[0, 0.5, 0, 0], [0.5, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]]
+    assert np.array_equal(distances, (1 - np.eye(4)) / 2)  # the one pair that has x differs by all of the range
+
+
+def test_a_row_that_lacks_all_is_as_far_from_all_as_rows_are_on_average() -> None:
+    rng = np.random.default_rng(0)
+    frame = pl.DataFrame(
+        {"x": [*rng.normal(size=20).tolist(), None, None], "c": [*rng.choice(list("ab"), 20), None, ""]}
+    )
+    distances = gower_distances(frame, plans(x="number", c="category"))
+    assert distances is not None
+    usual = distances[:20, :20][np.triu_indices(20, 1)].mean()
+    assert distances[20:, :20] == pytest.approx(usual)
+    assert distances[20, 21] == pytest.approx(usual)
+
+
+@pytest.mark.parametrize(("kind", "values"), [("text", "a word or two of many"), ("category", "name"), ("number", "")])
+def test_segments_of_what_is_missing_are_neither_good_nor_bad(kind: str, values: str) -> None:
+    """Left out of the pair, a text in which nearly all rows differ made rows without it near to everything: -0.5."""
+    rng = np.random.default_rng(0)
+    has = np.arange(120) % 2 == 0
+    told = [f"{i if kind == 'number' else f'{values} w{i} v{i} u{i}'}" if has[i] else None for i in range(120)]
+    distances = gower_distances(pl.DataFrame({"t": told, "x": rng.normal(size=120)}), plans(t=kind, x="number"))
+    assert distances is not None
+    found = gower_silhouette(distances, has.astype(int))
+    assert found is not None
+    assert abs(found) < 0.06
+
+
+def test_the_order_of_rows_changes_no_distance() -> None:
+    rng = np.random.default_rng(1)
+    frame = pl.DataFrame(
+        {
+            "x": [None if i % 7 == 0 else v for i, v in enumerate(rng.normal(size=50))],
+            "c": rng.choice(["a", "b", ""], 50),
+        }
+    )
+    order = rng.permutation(50)
+    before, after = (gower_distances(rows, plans(x="number", c="category")) for rows in (frame, frame[order]))
+    assert before is not None
+    assert after is not None
+    assert after == pytest.approx(before[np.ix_(order, order)], abs=1e-7)
+
+
+def test_missing_values_take_no_more_memory() -> None:
+    frame = pl.DataFrame({f"x{j}": [None if (i + j) % 3 == 0 else i % 97 for i in range(1500)] for j in range(6)})
+    tracemalloc.start()
+    distances = gower_distances(frame, plans(**dict.fromkeys(frame.columns, "number")))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert distances is not None
+    assert peak < 3.5 * 1500**2 * 4
 
 
 def test_infinities_are_the_finite_extremes() -> None:
@@ -191,7 +251,7 @@ def test_infinities_are_the_finite_extremes() -> None:
 def test_infinities_alone_differ_by_their_sign() -> None:
     distances = one([math.inf, -math.inf, math.inf, None], "number")
     assert distances is not None
-    assert distances.tolist() == [[0, 1, 0, 1], [1, 0, 1, 1], [0, 1, 0, 1], [1, 1, 1, 0]]
+    assert distances[:3].tolist() == [[0, 1, 0, mean := np.float32(2 / 3)], [1, 0, 1, mean], [0, 1, 0, mean]]
 
 
 def test_a_constant_column_says_that_rows_are_alike() -> None:
@@ -236,16 +296,18 @@ def test_texts_are_as_far_apart_as_their_words() -> None:
     assert distances is not None
     assert distances[0, 1] == 0
     assert 0 < distances[0, 2] < distances[0, 3] == 1
-    # Neither a missing text nor one without a word is compared.
-    assert distances[4, :4].tolist() == distances[5, :4].tolist() == [1, 1, 1, 1]
+    # A missing text, and one without a word, is as far from all as they are from each other.
+    mean = distances[:4, :4][np.triu_indices(4, 1)].mean()
+    assert distances[4:, :4] == pytest.approx(mean)
+    assert distances[4, 5] == pytest.approx(mean)
     assert np.array_equal(distances, distances.T)
 
 
-def test_a_text_that_is_missing_does_not_count_for_the_pair() -> None:
+def test_a_text_that_is_missing_counts_with_the_mean() -> None:
     frame = pl.DataFrame({"t": ["one two", None, "three"], "c": ["a", "a", "b"]})
     distances = gower_distances(frame, plans(t="text", c="category"))
     assert distances is not None
-    assert distances.tolist() == [[0, 0, 1], [0, 0, 1], [1, 1, 0]]
+    assert distances.tolist() == [[0, 0.5, 1], [0.5, 0, 1], [1, 1, 0]]
 
 
 def test_a_rare_word_tells_more_than_a_frequent_one() -> None:
@@ -339,7 +401,7 @@ def test_noise_is_left_out() -> None:
 def test_distances_of_rows_without_values_have_a_silhouette() -> None:
     distances = one(["a", "a", "b", "b", None, None], "category")
     assert distances is not None
-    # Segments 0 and 1 are perfect; the rows of 2 are as far from each other as from all.
+    # Segments 0 and 1 are perfect; the rows of 2 are as far from each other as from all, 2/3.
     assert gower_silhouette(distances, np.array([0, 0, 1, 1, 2, 2])) == pytest.approx(4 / 6)
 
 

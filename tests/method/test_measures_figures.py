@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import pytest
 
 from erasmo_dagster.method.columns import ColumnPlan, plan_column
-from erasmo_dagster.method.measures import Stability, stability_measures, table_measures
+from erasmo_dagster.method.measures import Stability, measure_table, stability_measures, table_measures
 from erasmo_dagster.method.quality import METRICS
 from erasmo_dagster.settings import DatasetSettings
 from tests.conftest import customers
@@ -58,6 +61,31 @@ def test_columns_of_which_nothing_can_be_said() -> None:
         "gower_silhouette",
         "gower_silhouette_error",
     }
+
+
+def test_the_figures_are_those_of_what_was_measured() -> None:
+    frame = customers(90).select("age", "job", "note")
+    measures = measure_table(frame, plans(frame), np.arange(90) % 3, seed=0, permutations=19)
+    assert measures.separation is not None
+    assert measures.silhouette is not None
+    assert measures.explained is not None
+    assert [column.column for column in measures.separation.columns] == ["age", "job", "note"]
+    assert len(measures.explained.rules) >= 3
+    figures = measures.figures()
+    assert figures["separation"] == measures.separation.share
+    assert figures["gower_silhouette"] == measures.silhouette.value
+    assert figures["tree_accuracy"] == measures.explained.accuracy
+    # Fewer permutations change the p-value alone.
+    assert figures["separation_p"] == 1 / 20
+    assert figures == table_measures(frame, plans(frame), np.arange(90) % 3, seed=0) | {"separation_p": 1 / 20}
+
+
+def test_a_figure_that_is_no_number_is_not_there() -> None:
+    frame = customers(12).select("age", "job")
+    measures = measure_table(frame, plans(frame), np.arange(12) % 2, seed=0, permutations=9)
+    assert measures.separation is not None
+    unknown = replace(measures, separation=replace(measures.separation, error=math.nan))
+    assert set(measures.figures()) - set(unknown.figures()) == {"separation_error"}
 
 
 def test_figures_of_stability() -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
+from pathlib import Path
 from typing import get_args
 
 import numpy as np
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import (
@@ -25,13 +28,18 @@ from erasmo_dagster.method.quality import (
     paper_metrics,
     read_metrics,
 )
-from erasmo_dagster.settings.refresh import Figure, LabelFigure
+from erasmo_dagster.settings.refresh import Figure, GateSettings, LabelFigure
 
 INTERNAL = {"silhouette", "silhouette_rows", "calinski_harabasz", "davies_bouldin", "rows", "segments"}
 SHARED = {"ari", "nmi", "ami", "homogeneity", "completeness", "v_measure"}
 CENTROID = {"accuracy_centroid", "f1_weighted_centroid"}
 READ = {"accuracy", "f1_weighted", "f1_macro", "accuracy_majority", "f1_weighted_majority"}
 EXTERNAL = SHARED | READ | CENTROID | {"label_rows"}
+TABLE = {
+    *("separation", "separation_error", "separation_p", "gower_silhouette", "gower_silhouette_error"),
+    *("tree_accuracy", "tree_accuracy_error", "tree_baseline"),
+}
+STABILITY = {"stability", *(f"stability_{name}" for name in ("error", "split_half", "seeds", "worst_segment"))}
 
 
 def two_groups(rows: int = 60) -> tuple[np.ndarray, np.ndarray]:
@@ -257,7 +265,18 @@ def test_segments_that_merge_into_one_have_no_separation_in_the_papers_way() -> 
 
 def test_a_gate_knows_every_figure_that_can_be_good_or_bad() -> None:
     assert set(get_args(LabelFigure)) == EXTERNAL - {"label_rows"}
-    assert set(get_args(Figure)) == {name for name, info in METRICS.items() if info.higher_is_better is not None}
+    # No run measures stability: a floor for it would hold back every version.
+    judged = {name for name, info in METRICS.items() if info.higher_is_better is not None}
+    assert set(get_args(Figure)) == judged - STABILITY
+
+
+def test_the_floors_that_the_page_shows_are_floors() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "keep-segments-fresh.md").read_text()
+    (shown,) = re.findall(r"^    gate:\n(?:      .*\n)+", page, flags=re.MULTILINE)
+    floors = GateSettings.model_validate(yaml.safe_load(shown)["gate"]).floors
+    assert set(floors) == {"tree_accuracy", "separation", "separation_p"}
+    for name, floor in floors.items():
+        assert METRICS[name].low < floor < METRICS[name].high
 
 
 # Names of segments mean nothing
@@ -279,7 +298,7 @@ def test_renaming_segments_changes_no_figure(data: st.DataObject) -> None:
 
 
 def test_every_figure_is_described_in_one_line() -> None:
-    assert set(METRICS) == INTERNAL | EXTERNAL | {"gower_silhouette"}
+    assert set(METRICS) == INTERNAL | EXTERNAL | TABLE | STABILITY
     for name, info in (METRICS | PAPER_METRICS).items():
         assert info.name == name
         assert info.low < info.high

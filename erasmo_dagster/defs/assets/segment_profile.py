@@ -19,8 +19,9 @@ from erasmo_dagster.method.fitted import FittedState
 from erasmo_dagster.method.profiling import SegmentProfile, TableProfile, count_values, profile_segments
 from erasmo_dagster.store.artifacts import snapshot_path, state_dir, text_dir
 from erasmo_dagster.store.sources import ENTITY_KEY
+from erasmo_dagster.store.standing import read_drawn_in
 from erasmo_dagster.store.versions import publications, stage_output
-from erasmo_dagster.store.warehouse import read_embeddings, read_segments, write_profile
+from erasmo_dagster.store.warehouse import read_segments, write_profile
 
 MEMBERS = 5  # central and doubtful ones that a description names
 
@@ -129,9 +130,8 @@ def _members(run: StageRun, segmented: pl.DataFrame) -> pl.DataFrame:
     empty = pl.DataFrame(schema={"segment_id": pl.Int32, "central": pl.List(pl.String), "doubtful": pl.List(pl.String)})
     if set(run.settings.key) & set(run.settings.sensitive):
         return empty
-    vectors_of = run.inputs["embeddings"]
     with run.warehouse.get_connection() as con:
-        keys, vectors = read_embeddings(con, run.dataset, vectors_of.version, vectors_of.details["width"])
+        keys, vectors = read_drawn_in(con, run.dataset, run.inputs["segments"], run.inputs["embeddings"])
     fitted = FittedState.load(state_dir(run.project, run.dataset, run.inputs["segments"].version)).clustering
     if fitted is None or not keys.equals(segmented["entity_key"]):
         return empty  # vectors of other rows, where stages were materialized one by one

@@ -12,14 +12,17 @@ import polars as pl
 
 from erasmo_dagster.defs.partitions import dataset_partitions
 from erasmo_dagster.defs.pictures import picture, table
+from erasmo_dagster.defs.points import drawn_in, source_columns
 from erasmo_dagster.defs.resources import WarehouseResource
 from erasmo_dagster.defs.stages import CODE_VERSIONS, OWNERS, StageRun, begin_stage
 from erasmo_dagster.method import plots
+from erasmo_dagster.method.auto import HOW_TO_READ, TableSegments, language_model_says, segment_table
 from erasmo_dagster.method.clustering import cluster
 from erasmo_dagster.method.drift import segment_reach
 from erasmo_dagster.method.fitted import FittedClustering, FittedState
 from erasmo_dagster.method.matching import SegmentMatch, assign_ids, match_segments
 from erasmo_dagster.method.placing import Placement, membership_rows, place_rows
+from erasmo_dagster.settings.clustering import ON_COLUMNS
 from erasmo_dagster.store.artifacts import state_dir, text_dir
 from erasmo_dagster.store.names import next_segment_id
 from erasmo_dagster.store.standing import standing_rows
@@ -36,6 +39,7 @@ from erasmo_dagster.store.warehouse import (
     read_memberships,
     read_segments,
     read_text_hashes,
+    write_embeddings,
     write_memberships,
     write_segments,
 )
@@ -45,10 +49,12 @@ from erasmo_dagster.store.warehouse import (
 class _Segmented:
     """What a run found: the fitted clustering, and segment id and confidence of each row in the vectors' order.
 
-    ``memberships`` has columns entity_key, segment_id, membership, and no row where the method has none.
+    ``memberships`` has columns entity_key, segment_id, membership, and no row where the method has none. ``points``
+    float32[n, d] are what the rows were placed by.
     """
 
     fitted: FittedClustering
+    points: npt.NDArray[np.float32]
     segment_ids: npt.NDArray[np.int32]
     confidence: npt.NDArray[np.float32]
     memberships: pl.DataFrame
@@ -64,7 +70,7 @@ class _Segmented:
     kinds={"scikitlearn", "duckdb"},
     owners=OWNERS,
     code_version=CODE_VERSIONS["segments"],
-    deps=["refresh_plan", "text_corpus", "embeddings"],
+    deps=["source_table", "refresh_plan", "text_corpus", "embeddings"],
 )
 def segments(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> dg.MaterializeResult[None]:
     """One segment per entity, with a confidence."""
@@ -72,17 +78,22 @@ def segments(context: dg.AssetExecutionContext, warehouse: WarehouseResource) ->
     vectors_of = run.inputs["embeddings"]
     with warehouse.get_connection() as con:
         entity_keys, vectors = read_embeddings(con, run.dataset, vectors_of.version, vectors_of.details["width"])
+        rows = read_text_hashes(con, run.dataset, run.inputs["text_corpus"].version)
         published = publications(con).get(run.dataset)
         base = published.version if published else None
     standing = run.standing("clustering", "segments")
-    found = _cluster(run, entity_keys, vectors) if standing is None else _keep(run, standing, vectors)
+    found = _cluster(run, entity_keys, vectors) if standing is None else _keep(run, standing, rows, vectors)
     text = FittedState.load(text_dir(run.project, run.dataset, run.inputs["text_corpus"].version)).text
     FittedState(text=text, clustering=found.fitted).save(state_dir(run.project, run.dataset, run.version))
     sizes = dict(sorted(Counter(found.segment_ids.tolist()).items()))
     noise = sizes.get(-1, 0)
     details = {"rows": len(entity_keys), "k": len(sizes) - (noise > 0), "noise": noise, "base": base, **found.details}
+    if found.fitted.table is not None:
+        details["points"] = found.fitted.table.dimensions
     with warehouse.get_connection() as con:
-        rows = pl.DataFrame(
+        if found.fitted.table is not None:
+            write_embeddings(con, run.dataset, run.version, rows, found.points, kind="points")
+        placed = pl.DataFrame(
             {
                 "entity_key": entity_keys,
                 "segment_id": found.segment_ids,
@@ -90,7 +101,7 @@ def segments(context: dg.AssetExecutionContext, warehouse: WarehouseResource) ->
                 "assigned_at": found.assigned_at,
             }
         )
-        write_segments(con, run.dataset, run.version, rows)
+        write_segments(con, run.dataset, run.version, placed)
         write_memberships(con, run.dataset, run.version, found.memberships)
         hashed = run.hash_inputs(run.settings.clustering.model_dump(), run.settings.seed)
         if found.trained_by is None:
@@ -98,24 +109,25 @@ def segments(context: dg.AssetExecutionContext, warehouse: WarehouseResource) ->
         else:
             link_stage(con, run.dataset, run.version, found.trained_by)
         output = run.record(con, hashed, details)
-    return run.result(output, {"dagster/row_count": len(entity_keys), **_pictures(run, found, vectors, sizes)})
+    return run.result(output, {"dagster/row_count": len(entity_keys), **_pictures(run, found, sizes)})
 
 
-def _keep(run: StageRun, standing: StageOutput, vectors: npt.NDArray[np.float32]) -> _Segmented:
+def _keep(run: StageRun, standing: StageOutput, rows: pl.DataFrame, vectors: npt.NDArray[np.float32]) -> _Segmented:
     """The segments that stand, with the rows that are new or changed put into them."""
     fitted = FittedState.load(state_dir(run.project, run.dataset, standing.version)).clustering
     assert fitted is not None
     with run.warehouse.get_connection() as con:
-        rows = read_text_hashes(con, run.dataset, run.inputs["text_corpus"].version)
         before = standing_rows(con, run.dataset, run.plan.standing or 0)
         trained_by = stage_output(con, run.dataset, run.plan.standing or 0, FITTED_STATE)
-    placed = place_rows(rows, vectors, before, fitted)
+    points = drawn_in(run, fitted, run.plan.fitted or 0, rows, vectors)
+    placed = place_rows(rows, points, before, fitted)
     with run.warehouse.get_connection() as con:
         carried = _carried_memberships(con, run.dataset, rows["entity_key"], before, placed)
     kept = int(placed.kept.sum())
     since = rows.join(before, on=["entity_key", "text_hash"], how="left", maintain_order="left")
     return _Segmented(
         fitted,
+        points,
         placed.segment_ids,
         placed.confidence,
         pl.concat([carried, placed.memberships]),
@@ -147,7 +159,8 @@ def _carried_memberships(
 def _cluster(run: StageRun, entity_keys: pl.Series, vectors: npt.NDArray[np.float32]) -> _Segmented:
     """New segments, called as the published ones where they share the most of their rows."""
     settings = run.settings.clustering
-    result = cluster(vectors, settings, seed=run.settings.seed)
+    found = _drawn(run, vectors)
+    result, points = found.result, found.points
     with run.warehouse.get_connection() as con:
         published = publications(con).get(run.dataset)
         output = stage_output(con, run.dataset, published.version, "segments") if published else None
@@ -165,11 +178,15 @@ def _cluster(run: StageRun, entity_keys: pl.Series, vectors: npt.NDArray[np.floa
         segment_ids=tuple(ids.tolist()),
         sizes=tuple(np.bincount(result.labels[result.labels >= 0], minlength=result.k).tolist()),
         noise=int((result.labels < 0).sum()),
-        reach=segment_reach(vectors, result.labels, result.model),
+        reach=segment_reach(points, result.labels, result.model),
+        table=found.space,
+        texts=found.texts,
     )
     details = {
         "sweep": [vars(point) for point in result.sweep],
         "notes": list(result.notes),
+        "chosen": found.chosen,
+        "candidates": [vars(candidate) for candidate in found.candidates],
         "matches": [vars(match) for match in matches],
     }
     shown: dict[str, Any] = {}
@@ -179,21 +196,37 @@ def _cluster(run: StageRun, entity_keys: pl.Series, vectors: npt.NDArray[np.floa
     if result.sweep:
         shown["k_sweep"] = picture(plots.k_sweep(result.sweep, result.k), "figures by number of segments")
         shown["k_figures"] = table([vars(point) for point in result.sweep])
+        shown["k_reason"] = result.reason
+    if found.candidates:
+        shown["chosen"] = found.chosen
+        shown["leaderboard"] = table([vars(candidate) for candidate in found.candidates])
+        shown["reading"] = f"{HOW_TO_READ} {language_model_says(found.candidates)}".strip()
     moments = pl.Series([None], dtype=pl.Datetime("us")).new_from_index(0, len(entity_keys))
     memberships = membership_rows(entity_keys, result.memberships, fitted)
-    return _Segmented(fitted, fitted.ids(result.labels), result.confidence, memberships, moments, None, details, shown)
+    return _Segmented(
+        fitted, points, fitted.ids(result.labels), result.confidence, memberships, moments, None, details, shown
+    )
 
 
-def _pictures(
-    run: StageRun, found: _Segmented, vectors: npt.NDArray[np.float32], sizes: dict[int, int]
-) -> dict[str, Any]:
+def _drawn(run: StageRun, vectors: npt.NDArray[np.float32]) -> TableSegments:
+    """New segments, in the vectors or in the table's own columns, as the settings say."""
+    settings = run.settings
+    if settings.clustering.method not in ON_COLUMNS:
+        return TableSegments(cluster(vectors, settings.clustering, seed=settings.seed), vectors)
+    plan = FittedState.load(text_dir(run.project, run.dataset, run.inputs["text_corpus"].version)).text
+    frame = source_columns(run, [column.name for column in plan.columns])
+    models = run.project.models
+    return segment_table(frame, plan, settings.clustering, seed=settings.seed, models_dir=models, vectors=vectors)
+
+
+def _pictures(run: StageRun, found: _Segmented, sizes: dict[int, int]) -> dict[str, Any]:
     shown: dict[str, Any] = {
         "segments": dg.MetadataValue.int(len(sizes) - (-1 in sizes)),
         **({"noise": dg.MetadataValue.int(sizes[-1])} if -1 in sizes else {}),
         "mean_confidence": dg.MetadataValue.float(round(float(found.confidence.mean()), 4)),
         "sizes": picture(plots.segment_sizes(sizes), "rows by segment"),
         "projection": picture(
-            plots.projection(vectors, found.segment_ids.astype(np.int64), seed=run.settings.seed),
+            plots.projection(found.points, found.segment_ids.astype(np.int64), seed=run.settings.seed),
             "vectors by segment, in two dimensions",
         ),
         **found.shown,

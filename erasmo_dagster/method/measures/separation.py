@@ -91,7 +91,9 @@ def separation(
     rng = np.random.default_rng([seed, 1])
     every = _deal(np.argsort(sample.segments, kind="stable"), sample.segments)
     chance = [every.permuted(rng.permutation(len(sample.rows))) for _ in range(permutations)]
-    block = rng.permutation(len(sample.rows)) % min(_BLOCKS, len(sample.rows))
+    # Drawn apart, so that the error is the same with however many permutations.
+    dealt = np.random.default_rng([seed, 2]).permutation(len(sample.rows))
+    block = dealt % min(_BLOCKS, len(sample.rows))
     parts = [_deal(every.rows[block[every.rows] != b], sample.segments) for b in range(block.max() + 1)]
     found, by_chance, by_part = [], [], []
     for column in told_columns(frame, columns, sample.rows):

@@ -12,7 +12,7 @@ Floats = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Layout:
-    """Dimensions in this order: ``numbers`` of them, one a number; ``categories`` and ``dense``: the width of each block.
+    """Dimensions in this order: ``numbers`` of them, one a number; ``categories`` and ``dense``, a width a block.
 
     What a row lacks is 0 in all dimensions of its number or block, and nothing that is there is.
     """

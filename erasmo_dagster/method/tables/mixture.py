@@ -5,8 +5,9 @@ table better), categories are multinomial, and a text's components are normal wi
 kinds are independent within a segment. So no column needs a weight: it counts by how much it tells the segments apart.
 
 Hunt and Jorgensen (1999), "Mixture model clustering using the MULTIMIX program", ANZJS 41, for the model; Fraley and
-Raftery (2007), "Bayesian regularization for normal mixture estimation", for priors that keep variances from 0; Biernacki,
-Celeux and Govaert (2003) for many short runs before a few long ones.
+Raftery (2007), "Bayesian regularization for normal mixture estimation", for priors that keep variances from 0;
+Biernacki, Celeux and Govaert (2003), "Choosing starting values for the EM algorithm", CSDA 41, for many short runs
+before a few long ones.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ class Rows:
 class Density:
     """A fitted mixture of k segments: ``shares`` float64[k], and for each kind of column what it is like in each.
 
-    ``categories`` are the logarithms of the values' probabilities float64[k, values], those of all categories side by side.
+    ``categories`` are the logarithms of the values' probabilities float64[k, values], all categories side by side.
     """
 
     shares: Doubles
@@ -78,7 +79,10 @@ class Density:
 
     @classmethod
     def fit(cls, rows: Rows, weights: Doubles, *, tied: bool, before: Density | None = None) -> Density:
-        """From responsibilities ``weights`` float64[n, k]; the maximum of the posterior, see PRIOR_SHARE and PRIOR_ROWS."""
+        """From responsibilities ``weights`` float64[n, k]: the maximum of the posterior (PRIOR_SHARE, PRIOR_ROWS).
+
+        ``before`` says what is expected of the numbers that rows lack, where these are ``tied``.
+        """
         numbers: Diagonal | Tied | None = None
         if rows.numbers is not None:
             last = before.numbers if before is not None and isinstance(before.numbers, Tied) else None
@@ -133,8 +137,9 @@ def _log_shares(rows: Rows, weights: Doubles) -> Doubles:
 class Fit:
     """A mixture as fitted: ``responsibilities`` float64[n, k], the log-likelihood, and what it costs.
 
-    ``bic`` = -2 log-likelihood + parameters ln n (Schwarz, 1978); ``icl`` adds twice the entropy of the responsibilities
-    (Biernacki, Celeux and Govaert, 2000), so that segments which overlap count for less. Lower is better.
+    ``bic`` = -2 log-likelihood + parameters ln n (Schwarz, 1978); ``icl`` adds twice the entropy of the
+    responsibilities (Biernacki, Celeux and Govaert, 2000), so that segments which overlap count for less. Lower is
+    better. ``settled`` says whether the last round gained next to nothing.
     """
 
     density: Density

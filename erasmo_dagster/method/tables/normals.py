@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +20,7 @@ _MOST_NUMBERS = 2_000_000  # in the matrices of the patterns that are worked on 
 class Observed:
     """Rows ``values`` float64[n, p], 0 where missing, and what they have: ``present`` bool[n, p].
 
-    ``patterns`` are the different ones and their rows. Those that as many rows have stand together, so that they can be
+    ``patterns`` are the different ones and their rows. Those of as many dimensions and rows stand together, to be
     worked on at once: each entry is bool[g, p] and int64[g, m], g patterns of m rows each.
     """
 
@@ -47,9 +46,11 @@ class Observed:
         _, first, which, sizes = np.unique(keys, return_index=True, return_inverse=True, return_counts=True)
         order, ends = np.argsort(which, kind="stable"), np.cumsum(sizes)
         masks = present[first]
-        patterns = []
-        for size in np.unique(sizes[masks.any(axis=1)]).tolist():
-            same = np.flatnonzero((sizes == size) & masks.any(axis=1))
+        widths, patterns = masks.sum(axis=1), []
+        for width, size in sorted(set(zip(widths.tolist(), sizes.tolist(), strict=True))):
+            if not width:
+                continue
+            same = np.flatnonzero((widths == width) & (sizes == size))
             most = max(1, _MOST_NUMBERS // (p * max(p, size)))
             for start in range(0, len(same), most):
                 part = same[start : start + most]
@@ -115,20 +116,21 @@ class Tied:
         the identity times ``spread``, by as many rows as each of :class:`Diagonal`'s is towards 1.
         """
         k, p = weights.shape[1], rows.values.shape[1]
+        before = before or cls(np.zeros((k, p)), np.eye(p))
+        precision = np.asarray(np.linalg.inv(before.covariance), dtype=np.float64)
         totals, sums, scatter = np.zeros(k), np.zeros((k, p)), np.zeros((p, p))
         for has, who in rows.patterns:
             mine, values = weights[who], rows.of_rows(who)
             by_pattern = mine.sum(axis=1)
             totals += by_pattern.sum(axis=0)
             if not has.all():
-                # What a row lacks is expected to be a part that its own values tell, and one that its segment does.
-                lead, rest, shift = _nothing_known(has, k) if before is None else before.expected(has)
-                values = values + values @ lead.transpose(0, 2, 1)
-                shifts = (shift * by_pattern[:, :, None]).reshape(-1, p)
-                by_shift = (mine.transpose(0, 2, 1) @ values).reshape(-1, p).T @ shift.reshape(-1, p)
-                sums += (shift * by_pattern[:, :, None]).sum(axis=0)
-                scatter += by_shift + by_shift.T + shifts.T @ shift.reshape(-1, p)
-                scatter += np.tensordot(by_pattern.sum(axis=1), rest, axes=1)
+                lacking = _Lacking.of(has, precision)
+                values, shift = lacking.expected(values, before.means)
+                shares = (shift * by_pattern[:, :, None]).reshape(-1, p)
+                both = (mine.transpose(0, 2, 1) @ values).reshape(-1, p).T @ shift.reshape(-1, p)
+                sums += shares.reshape(-1, k, p).sum(axis=0)
+                scatter += both + both.T + shares.T @ shift.reshape(-1, p)
+                lacking.add(scatter, by_pattern.sum(axis=1))
             mine, values = mine.reshape(-1, k), values.reshape(-1, p)
             sums += mine.T @ values
             scatter += (values * mine.sum(axis=1)[:, None]).T @ values
@@ -139,34 +141,25 @@ class Tied:
         covariance = (within + share * spread * np.eye(p)) / (n + share)
         return cls(means, (covariance + covariance.T) / 2 + _LEAST * spread * np.eye(p))
 
-    def expected(self, has: Mask) -> tuple[Doubles, Doubles, Doubles]:
-        """What is expected of the dimensions that rows lack, for patterns ``has`` bool[g, p].
-
-        What leads from the dimensions there to the others float64[g, p, p], the others' covariance float64[g, p, p], and
-        what the segments add to them float64[g, k, p].
-        """
-        across = np.where(has[:, :, None] & ~has[:, None, :], self.covariance, 0)
-        lead = np.linalg.solve(_of_present(self.covariance, has), across).transpose(0, 2, 1)
-        rest = np.where(~has[:, :, None] & ~has[:, None, :], self.covariance, 0) - lead @ across
-        shift = np.where(has[:, None, :], 0, self.means - self.means @ lead.transpose(0, 2, 1))
-        return lead, rest, shift
-
     def log_density(self, rows: Observed) -> Doubles:
         """float64[n, k]; dimensions that a row lacks are integrated out."""
         found = np.zeros((len(rows.values), len(self.means)))
-        for has, who, white, logdet in self._whitened(rows):
-            points = rows.of_rows(who) @ white.transpose(0, 2, 1)
-            centers = (self.means * has[:, None, :]) @ white.transpose(0, 2, 1)
+        lower = np.linalg.cholesky(self.covariance)
+        white = np.asarray(np.linalg.inv(lower), dtype=np.float64)
+        logdet = np.log(np.diag(lower)).sum()
+        for has, who in rows.patterns:
+            values, means, apart = rows.of_rows(who), self.means[None], np.zeros(len(has))
+            if not has.all():
+                # A row has as much density as with what is expected where it lacks something, but for a constant.
+                lacking = _Lacking.of(has, white.T @ white)
+                values, shift = lacking.expected(values, self.means)
+                means, apart = self.means - shift, lacking.logdet
+            points, centers = values @ white.T, means @ white.T
             squared = (points**2).sum(axis=2)[:, :, None] - 2 * points @ centers.transpose(0, 2, 1)
             squared += (centers**2).sum(axis=2)[:, None, :]
-            found[who] = -0.5 * (squared + has.sum(axis=1)[:, None, None] * _LOG_2PI) - logdet[:, None, None]
+            constant = 0.5 * (has.sum(axis=1) * _LOG_2PI + apart) + logdet
+            found[who] = -0.5 * squared - constant[:, None, None]
         return found
-
-    def _whitened(self, rows: Observed) -> Iterator[tuple[Mask, Ints, Doubles, Doubles]]:
-        for has, who in rows.patterns:
-            lower = np.linalg.cholesky(_of_present(self.covariance, has))
-            logdet = np.log(np.diagonal(lower, axis1=1, axis2=2)).sum(axis=1)
-            yield has, who, np.linalg.inv(lower), logdet
 
     @property
     def parameters(self) -> int:
@@ -175,13 +168,44 @@ class Tied:
         return self.means.size + p * (p + 1) // 2
 
 
-def _of_present(covariance: Doubles, has: Mask) -> Doubles:
-    """The covariance of the dimensions of each pattern float64[g, p, p]; the others are apart, with variance 1."""
-    own = np.where(has[:, :, None] & has[:, None, :], covariance, 0)
-    return own + np.eye(len(covariance)) * ~has[:, None, :]
+@dataclass(frozen=True, eq=False)
+class _Lacking:
+    """What rows of some patterns lack, by the other dimensions: ``where`` int64[g, q], q dimensions in each pattern.
 
+    ``lead`` float64[g, q, p] leads there from those that they have, and ``rest`` float64[g, q, q] is the covariance
+    that is left. ``logdet`` float64[g] is that of the inverse of ``rest``.
+    """
 
-def _nothing_known(has: Mask, k: int) -> tuple[Doubles, Doubles, Doubles]:
-    """As :meth:`Tied.expected`, before there is anything: mean 0 and variance 1."""
-    p = has.shape[1]
-    return np.zeros((len(has), p, p)), np.eye(p) * ~has[:, None, :], np.zeros((len(has), k, p))
+    has: Mask
+    where: Ints
+    lead: Doubles
+    rest: Doubles
+    logdet: Doubles
+
+    @classmethod
+    def of(cls, has: Mask, precision: Doubles) -> _Lacking:
+        """For patterns ``has`` bool[g, p] of as many dimensions, by the inverse of the whole covariance float64[p, p].
+
+        Conditional normal densities in terms of the precision: only q x q matrices have to be inverted.
+        """
+        where = np.nonzero(~has)[1].reshape(len(has), -1)
+        own = precision[where[:, :, None], where[:, None, :]]
+        rest: Doubles = np.asarray(np.linalg.inv(own), dtype=np.float64)
+        return cls(has, where, -rest @ (precision[where] * has[:, None, :]), rest, np.linalg.slogdet(own)[1])
+
+    def expected(self, values: Doubles, means: Doubles) -> tuple[Doubles, Doubles]:
+        """``values`` float64[g, m, p] with what is expected of the others where the means are 0.
+
+        And what each segment's ``means`` float64[k, p] add to that, float64[g, k, p].
+        """
+        across = self.lead.transpose(0, 2, 1)
+        full, shift = values.copy(), np.zeros((len(values), *means.shape))
+        np.put_along_axis(full, self.where[:, None, :], values @ across, axis=2)
+        added = means[:, self.where].transpose(1, 0, 2) - (means * self.has[:, None, :]) @ across
+        np.put_along_axis(shift, self.where[:, None, :], added, axis=2)
+        return full, shift
+
+    def add(self, scatter: Doubles, weights: Doubles) -> None:
+        """Add to ``scatter`` float64[p, p] what is left, times the patterns' ``weights`` float64[g]."""
+        places = (self.where[:, :, None], self.where[:, None, :])
+        np.add.at(scatter, places, self.rest * weights[:, None, None])

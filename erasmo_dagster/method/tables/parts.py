@@ -93,7 +93,7 @@ class NumberPart:
         exponent = int(np.frexp(max(-least, most))[1])
         present = np.ldexp(present, -exponent)
         mean, scale = (float(np.ldexp(figure, exponent)) for figure in (present.mean(), present.std()))
-        return cls(column, mean, scale, least, most, moments) if scale > 0 else None
+        return cls(column, mean, scale, least, most, moments) if scale / 2 > 0 else None
 
     @property
     def width(self) -> int:
@@ -104,9 +104,10 @@ class NumberPart:
         """float32[n, 1] of ``values`` float64[n]."""
         values = np.where(np.isinf(values), values.clip(self.least, self.most), values)
         with np.errstate(over="ignore"):
-            scaled = ((values - self.mean) / self.scale).clip(-FARTHEST, FARTHEST)
+            # Of halves, as the difference of two numbers can exceed a float.
+            scaled: Doubles = ((values / 2 - self.mean / 2) / (self.scale / 2)).clip(-FARTHEST, FARTHEST)
         scaled = np.where(np.abs(scaled) < _NOT_ZERO, _NOT_ZERO, scaled)
-        return np.nan_to_num(scaled, nan=0.0).astype(np.float32)[:, None]
+        return np.asarray(np.nan_to_num(scaled, nan=0.0)[:, None], dtype=np.float32)
 
     def arrays(self) -> Arrays:
         """None."""
@@ -204,11 +205,11 @@ class CategoryPart:
 
 @dataclass(frozen=True, eq=False)
 class DensePart:
-    """The first principal components of vectors: of a text column's values, or of whole rows (``column`` is then empty).
+    """The first principal components of vectors: of a text column's, or of whole rows' (``column`` is then empty).
 
-    ``components`` float64[d, w] lead from ``mean`` float64[w] to ``d`` dimensions. Together they have the variance of as
-    many columns as the components are effectively, (sum of variances)² / (sum of squared variances): a text says more
-    than a number does.
+    ``components`` float64[d, w] lead from ``mean`` float64[w] to ``d`` dimensions. Together they have the variance of
+    as many columns as the components are effectively, (sum of variances)² / (sum of squared variances): a text says
+    more than a number does.
     """
 
     kind: ClassVar[str] = "dense"
@@ -222,7 +223,7 @@ class DensePart:
         """From ``vectors`` float32[n, w] of the rows that have one; None where they do not differ."""
         from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-        if len(vectors) < 2:
+        if len(vectors) < 2 or (vectors.min(axis=0) == vectors.max(axis=0)).all():
             return None
         mean = vectors.mean(axis=0, dtype=np.float64)
         with threadpool_limits(1):  # several threads add up in another order

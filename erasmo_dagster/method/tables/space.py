@@ -7,7 +7,7 @@ columns in the table does not matter: parts are kept by name.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,9 +36,7 @@ from erasmo_dagster.method.tables.parts import (
 )
 
 TablePart = NumberPart | CategoryPart | DensePart
-_KINDS: dict[str, type[NumberPart] | type[CategoryPart] | type[DensePart]] = {
-    part.kind: part for part in (NumberPart, CategoryPart, DensePart)
-}
+_KINDS: dict[str, Callable[..., TablePart]] = {part.kind: part for part in (NumberPart, CategoryPart, DensePart)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,8 +132,8 @@ class TableSpace:
     def read(self, frame: pl.DataFrame, encode: Encode, *, vectors: Floats | None = None) -> Floats:
         """The points float32[n, d] of the rows of ``frame``; a row's does not depend on the rows beside it.
 
-        Raises ErasmoError where a column is missing, and for vectors of another number of dimensions than the training's
-        or with NaN or infinities; ValueError where ``vectors`` are needed and there is not one a row.
+        Raises ErasmoError where a column is missing, and for vectors with NaN or infinities or of another number of
+        dimensions than the training's; ValueError where ``vectors`` are needed and there is not one a row.
         """
         lacking = [part.column for part in self.parts if part.column and part.column not in frame.columns]
         if lacking:
