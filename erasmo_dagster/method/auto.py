@@ -18,7 +18,8 @@ import polars as pl
 
 from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.method.base_models import resolve
-from erasmo_dagster.method.clustering import LEAST_SHARE, ClusterResult, cluster
+from erasmo_dagster.method.clustering import ClusterResult, cluster
+from erasmo_dagster.method.tables.mixture import LEAST_SHARE
 from erasmo_dagster.method.tables.parts import Encode, Floats
 from erasmo_dagster.method.tables.referee import Referee
 from erasmo_dagster.method.tables.space import TableSpace
@@ -135,12 +136,12 @@ def _ways(clustering: ClusteringSettings, with_vectors: bool) -> dict[str, _Way]
         return ClusteringSettings.model_validate({"method": method, **options})
 
     ways = {
-        "mixture": _Way(by("mixture")),
-        "fused": _Way(by("kmeans++")),
+        "columns, mixture": _Way(by("mixture")),
+        "columns, k-means": _Way(by("kmeans++")),
     }
     if with_vectors:
-        ways["rows"] = _Way(by("kmeans++"), columns=False, vectors=True)
-        ways["mixture with rows"] = _Way(by("mixture"), vectors=True)
+        ways["vectors, k-means"] = _Way(by("kmeans++"), columns=False, vectors=True)
+        ways["columns and vectors, mixture"] = _Way(by("mixture"), vectors=True)
     return ways
 
 
@@ -187,12 +188,11 @@ def _with_k(settings: ClusteringSettings, k: int) -> ClusteringSettings:
 
 def language_model_says(candidates: Sequence[Candidate]) -> str:
     """One sentence on whether the rows' own vectors add anything to what the columns say."""
-    bits = {c.name: c.bits_saved for c in candidates if c.bits_saved is not None}
-    rows = [bits[name] for name in ("rows", "mixture with rows") if name in bits]
-    columns = [value for name, value in bits.items() if name not in ("rows", "mixture with rows")]
-    if not rows or not columns:
+    with_vectors = [c.bits_saved for c in candidates if c.bits_saved is not None and "vectors" in c.name]
+    without = [c.bits_saved for c in candidates if c.bits_saved is not None and "vectors" not in c.name]
+    if not with_vectors or not without:
         return ""
-    gain = max(rows) - max(columns)
+    gain = max(with_vectors) - max(without)
     if gain > 0:
         return f"The encoder's vectors add {gain:.2g} bits a row to what the columns alone tell."
     return f"The encoder's vectors add nothing to what the columns alone tell ({-gain:.2g} bits a row less)."

@@ -43,14 +43,14 @@ from erasmo_dagster.method.segment_model import (
 )
 from erasmo_dagster.method.space import Space, checked
 from erasmo_dagster.method.tables.layout import Layout
+from erasmo_dagster.method.tables.mixture import LEAST_SHARE
 from erasmo_dagster.settings import ClusteringSettings
 
 Floats = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
 
 _SETTLE_ROUNDS = 300
-# Of the bits that the best number of segments saves; and the rows that every segment has at least, of all.
-ENOUGH, LEAST_SHARE = 0.8, 0.01
+ENOUGH = 0.8  # of the bits that the best number of segments saves
 
 
 @dataclass(frozen=True)

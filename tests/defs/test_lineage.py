@@ -39,11 +39,11 @@ def test_a_table_becomes_published_segments(project: Project, write_dataset: Dat
     assert {"silhouette", "calinski_harabasz", "davies_bouldin", "ari", "nmi", "accuracy"} <= names
     assert {"gower_silhouette", "separation", "separation_p", "tree_accuracy", "tree_baseline"} <= names
     # Neither the label, the key and what was dropped, nor the column that is sensitive.
-    shares = {record["column"]: record["share explained"] for record in metadata["segment_metrics"]["columns"].records}
+    shares = {row.data["column"]: row.data["share explained"] for row in metadata["segment_metrics"]["columns"].records}
     assert set(shares) == {"job", "note"}
     assert all(0 < share <= 1 for share in shares.values())
     assert list(shares.values()) == sorted(shares.values(), reverse=True)
-    rules = [record["rule"] for record in metadata["segment_metrics"]["rules"].records]
+    rules = [row.data["rule"] for row in metadata["segment_metrics"]["rules"].records]
     assert len(rules) >= 3
     assert all(rule.startswith("segment ") and "age" not in rule for rule in rules)
     assert published(project, "select dataset, version, rows, segments from publish_log") == [("customers", 1, 60, 3)]

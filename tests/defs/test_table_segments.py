@@ -99,8 +99,14 @@ def test_columns_are_what_segments_are_drawn_in_and_a_refresh_reads_what_is_new(
 def test_auto_takes_the_best_of_several_ways_and_says_why(project: Project, run: Run, sentence_model: Path) -> None:
     write(project, shoppers(), sentence_model, "method: auto")
     metadata = run()["segments"]
-    assert metadata["chosen"] in ("mixture", "mixture with rows")
-    assert {"mixture", "fused", "rows", "mixture with rows"} <= set(str(metadata["leaderboard"]).split('"')) | {"fused"}
+    assert metadata["chosen"] in ("columns, mixture", "columns and vectors, mixture")
+    shown = metadata["leaderboard"].records
+    assert {record.data["name"] for record in shown} == {
+        "columns, mixture",
+        "columns, k-means",
+        "vectors, k-means",
+        "columns and vectors, mixture",
+    }
     assert "bits" in metadata["reading"]
     assert metadata["k_reason"]
     assert dict(published(project, "select metric, value from segment_metrics"))["ari"] > 0.9

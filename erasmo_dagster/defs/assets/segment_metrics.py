@@ -15,6 +15,7 @@ from erasmo_dagster.method.measures import TableMeasures, measure_table
 from erasmo_dagster.method.quality import METRICS, external_metrics, internal_metrics, read_metrics
 from erasmo_dagster.store.artifacts import snapshot_path, state_dir, text_dir
 from erasmo_dagster.store.sources import ENTITY_KEY
+from erasmo_dagster.store.standing import read_drawn_in
 from erasmo_dagster.store.warehouse import read_embeddings, read_segments, write_metrics
 
 _MEASURES = {"eta_squared": "variance", "nmi": "mutual information", "text": "variance of its words"}
@@ -35,14 +36,16 @@ def segment_metrics(context: dg.AssetExecutionContext, warehouse: WarehouseResou
     them apart.
     """
     run = begin_stage(context, warehouse)
-    vectors_of = run.inputs["embeddings"]
+    segments, embeddings, settings = run.inputs["segments"], run.inputs["embeddings"], run.settings
     with warehouse.get_connection() as con:
-        _, vectors = read_embeddings(con, run.dataset, vectors_of.version, vectors_of.details["width"])
-        segmented = read_segments(con, run.dataset, run.inputs["segments"].version)
-    fitted = FittedState.load(state_dir(run.project, run.dataset, run.inputs["segments"].version)).clustering
-    points = vectors if fitted is None else fitted.model.space.project(vectors)  # the space that was clustered
+        _, drawn = read_drawn_in(con, run.dataset, segments, embeddings)
+        segmented = read_segments(con, run.dataset, segments.version)
+        vectors = drawn
+        if settings.label and segments.details.get("points"):  # the label's figures are of the encoder's vectors
+            _, vectors = read_embeddings(con, run.dataset, embeddings.version, embeddings.details["width"])
+    fitted = FittedState.load(state_dir(run.project, run.dataset, segments.version)).clustering
+    points = drawn if fitted is None else fitted.model.space.project(drawn)  # the space that was clustered
     labels = segmented["segment_id"].to_numpy()
-    settings = run.settings
     figures = internal_metrics(points, labels, max_rows=settings.clustering.metrics_rows, seed=settings.seed)
     private = frozenset({*settings.sensitive, *run.inputs["source_table"].details["sensitive"]})
     measures = _measures(run, segmented, private)
