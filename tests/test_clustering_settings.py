@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from erasmo_dagster.settings import ClusteringSettings
-from erasmo_dagster.settings.clustering import METHODS
+from erasmo_dagster.settings.clustering import METHODS, ON_COLUMNS
 
 
 @pytest.mark.parametrize(
@@ -18,8 +18,14 @@ from erasmo_dagster.settings.clustering import METHODS
         (
             {"method": "agglomerative", "n_init": 3},
             "got `n_init`, which clustering.method agglomerative does not have; it is of: kmeans, kmeans++, "
-            "bisecting_kmeans, spectral, fuzzy_cmeans, gaussian_mixture",
+            "bisecting_kmeans, spectral, mixture, auto, fuzzy_cmeans, gaussian_mixture",
         ),
+        ({"method": "mixture", "scale": "standard"}, "got `scale`, which clustering.method mixture does not have"),
+        (
+            {"text_model": "path:x"},
+            "got `text_model`, which clustering.method kmeans++ does not have; it is of: mixture",
+        ),
+        ({"choose_by": "bits_saved"}, "got choose_by=bits_saved, which is of mixture"),
         ({"method": "hdbscan", "k": 3}, "got `k`, which clustering.method hdbscan does not have; it is of: kmeans, "),
         ({"method": "hdbscan", "k_max": 3}, "got `k_max`, which clustering.method hdbscan does not have"),
         (
@@ -48,11 +54,16 @@ def test_an_option_that_a_method_lacks_is_refused_by_name(given: dict[str, Any],
 
 @pytest.mark.parametrize("method", METHODS)
 def test_what_is_written_can_be_read(method: str) -> None:
-    settings = ClusteringSettings.model_validate({"method": method, "reduce": {"method": "pca"}, "k": "auto"})
+    reduce = {} if method in ON_COLUMNS else {"reduce": {"method": "pca"}}
+    settings = ClusteringSettings.model_validate({"method": method, **reduce, "k": "auto"})
     written = settings.model_dump(mode="json")
     assert ClusteringSettings.model_validate(written) == settings
     assert ("linkage" in written) == (method == "agglomerative")
     assert ("k" in written) == (method != "hdbscan")
+    assert ("scale" in written) == ("text_model" not in written) == (method not in ON_COLUMNS)
+    assert written.get("choose_by") == (
+        None if method == "hdbscan" else "bits_saved" if method in ON_COLUMNS else "silhouette"
+    )
 
 
 @pytest.mark.parametrize(

@@ -26,10 +26,11 @@ def source_columns(run: StageRun, columns: list[str]) -> pl.DataFrame:
 def drawn_in(
     run: StageRun, fitted: FittedClustering, training: int, rows: pl.DataFrame, vectors: Floats, *, keep: bool = False
 ) -> Floats:
-    """What the model of ``fitted``, of version ``training``, works on: points of the table, or ``vectors`` float32[n, d].
+    """What the model of ``fitted`` works on: points of the table float32[n, p], or ``vectors`` float32[n, d].
 
     ``rows`` (entity_key, text_hash) are those of the source, by entity_key. A text that a version of the same training
-    has read keeps its point to the last bit; the others are read, and with ``keep`` written down as this version's.
+    (version ``training``) has read keeps its point to the last bit; the others are read, and with ``keep`` written
+    down as this version's.
 
     Raises ErasmoError where the sentence encoder is no longer what it was.
     """

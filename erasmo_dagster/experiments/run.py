@@ -23,10 +23,12 @@ from erasmo_dagster.experiments.settings import ExperimentSettings, find_experim
 from erasmo_dagster.experiments.steps import Steps, Vectors, cache_dir
 from erasmo_dagster.experiments.variants import SEED
 from erasmo_dagster.method.agreement import external_metrics
-from erasmo_dagster.method.clustering import cluster
+from erasmo_dagster.method.auto import segment_table
+from erasmo_dagster.method.clustering import ClusterResult, cluster
 from erasmo_dagster.method.gower import gower_distances, gower_silhouette
 from erasmo_dagster.method.quality import internal_metrics, paper_metrics
 from erasmo_dagster.settings import LocalModelOptions, Project, readable_datasets
+from erasmo_dagster.settings.clustering import ON_COLUMNS
 from erasmo_dagster.store.experiments import (
     CellResult,
     experiment_counts,
@@ -188,7 +190,7 @@ def _results(
 def _done(name: str, cell: Cell, found: Vectors, judge: _Judge, shown: _Progress) -> CellResult:
     shown.now(f"clustering {cell.embedding.table.dataset} by {cell.algorithm.name}")
     started = time.monotonic()
-    clustered = cluster(found.vectors, cell.clustering, seed=cell.seed)
+    clustered = _clustered(cell, found, shown.steps)
     seconds = time.monotonic() - started
     figures = judge.figures(cell, found, clustered.labels)
     return _result(
@@ -205,6 +207,14 @@ def _done(name: str, cell: Cell, found: Vectors, judge: _Judge, shown: _Progress
         train_tokens=found.train_tokens,
         embed_tokens=found.embed_tokens,
     )
+
+
+def _clustered(cell: Cell, found: Vectors, steps: Steps) -> ClusterResult:
+    if cell.clustering.method not in ON_COLUMNS:
+        return cluster(found.vectors, cell.clustering, seed=cell.seed)
+    plan, models = steps.plan(cell.embedding), steps.project.models
+    frame = cell.embedding.table.frame
+    return segment_table(frame, plan, cell.clustering, seed=cell.seed, models_dir=models, vectors=found.vectors).result
 
 
 def _result(name: str, cell: Cell, **outcome: Any) -> CellResult:

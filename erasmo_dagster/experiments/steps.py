@@ -111,6 +111,10 @@ class Steps:
             about["embed_tokens"],
         )
 
+    def plan(self, embedding: Embedding) -> TextPlan:
+        """How the rows of a table become text: what each column is."""
+        return self._corpus(embedding.table, embedding.settings, embedding.corpus).plan
+
     def _step(self, step: str, of: Embedding, work: Callable[[Embedding, Path], dict[str, Any]]) -> None:
         """Do a step unless it is done; one that has failed in this run fails again without being tried."""
         if step in self._faults:

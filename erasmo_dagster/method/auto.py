@@ -1,8 +1,9 @@
-"""`clustering.method: auto`: several ways to segment one table, compared by what their segments tell of its columns.
+"""`clustering.method: auto`: several ways to segment one table, compared by what their segments tell
+of its columns.
 
-Every candidate is drawn on the same rows with the same number of segments, and the one whose segments save the most bits
-in describing the source's own columns is taken (:class:`~erasmo_dagster.method.tables.referee.Referee`). No candidate's
-own space has a say, and no label.
+Every candidate is drawn on the same rows with the same number of segments, and the one whose segments save the most
+bits in describing the source's own columns is taken (:class:`~erasmo_dagster.method.tables.referee.Referee`). No
+candidate's own space has a say, and no label.
 """
 
 from __future__ import annotations
@@ -30,14 +31,14 @@ from erasmo_dagster.settings import ClusteringSettings
 # Rows that candidates are compared on, a seeded sample where there are more.
 COMPARED_ROWS = 2_000
 HOW_TO_READ = (
-    "Bits saved: how much shorter the segments make the description of a row's columns; more is better, below 0 they cost "
-    "more than they tell."
+    "Bits saved: how much shorter the segments make the description of a row's columns; more is better, below 0 they "
+    "cost more than they tell."
 )
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One way to segment the table: ``bits_saved`` a row on the rows compared, ``smallest`` the smallest segment's share.
+    """One way to segment the table: ``bits_saved`` a row of those compared, ``smallest`` the smallest segment's share.
 
     ``refused`` says why it could not be drawn, or may not win; empty where it may.
     """
@@ -51,11 +52,11 @@ class Candidate:
 
 @dataclass(frozen=True, eq=False)
 class TableSegments:
-    """Segments of a table: ``result`` with its labels and model, and the ``points`` float32[n, d] that they were drawn in.
+    """Segments of a table: ``result`` with its labels and model, and the ``points`` float32[n, d] that it is drawn in.
 
-    ``space`` is what the points are of, None where they are the encoder's vectors; ``texts`` the revision of the sentence
-    encoder that it reads texts by, if any. ``chosen`` names the candidate that was taken, ``candidates`` are all that
-    were compared, best first; none where the settings name the method.
+    ``space`` is what the points are of, None where they are the encoder's vectors; ``texts`` the revision of the
+    sentence encoder that it reads texts by, if any. ``chosen`` names the candidate that was taken, ``candidates`` are
+    all that were compared, best first; none where the settings name the method.
     """
 
     result: ClusterResult
@@ -87,8 +88,8 @@ def segment_table(
 ) -> TableSegments:
     """Segments of the rows of ``frame``, by the columns of ``plan``; for `auto` by the best candidate.
 
-    ``vectors`` float32[n, d] are the rows' own, by an encoder; where given they are candidates as well, alone and as one
-    more part beside the columns.
+    ``vectors`` float32[n, d] are the rows' own, by an encoder; where given they are candidates as well, alone and as
+    one more part beside the columns.
 
     Raises ErasmoError as clustering does, and where no candidate can be drawn.
     """

@@ -57,8 +57,8 @@ ENOUGH = 0.8  # of the bits that the best number of segments saves
 class SweepPoint:
     """Figures of the partition into ``k`` segments, in the space that was clustered: scaled and reduced.
 
-    ``smallest`` is the number of rows in the smallest segment; ``bits_saved`` how much shorter the segments make a row's
-    description, where the method is a model of the rows.
+    ``smallest`` is the number of rows in the smallest segment; ``bits_saved`` how much shorter the segments make a
+    row's description, where the method is a model of the rows.
     """
 
     k: int
@@ -117,7 +117,7 @@ def cluster(vectors: Floats, settings: ClusteringSettings, *, seed: int, layout:
     partitions = _partitions(space, points, ks, settings, seed, notes, layout)
     swept = settings.k == "auto" and settings.method != "hdbscan"
     sweep = _sweep(partitions, points, settings, seed) if swept else ()
-    k, reason = _best(sweep, settings.criterion, len(points)) if sweep else (max(partitions), "")
+    k, reason = _best(sweep, settings.choose_by, len(points)) if sweep else (max(partitions), "")
     model, own = partitions[k].finish()
     return ClusterResult(own.labels, k, own.confidence, own.memberships, sweep, model, tuple(notes), reason)
 

@@ -18,11 +18,14 @@ from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from erasmo_dagster.errors import ErasmoError
+from erasmo_dagster.method.auto import TableSegments, segment_table
 from erasmo_dagster.method.clustering import ClusterResult, cluster
 from erasmo_dagster.method.frames import TEXT, as_frame, as_texts, frame_of_array
 from erasmo_dagster.method.reader import Reader
-from erasmo_dagster.method.textual import text_hashes
+from erasmo_dagster.method.tables.texts import text_encoder
+from erasmo_dagster.method.textual import TextPlan, text_hashes
 from erasmo_dagster.settings import DEFAULT_MODEL, DatasetSettings
+from erasmo_dagster.settings.clustering import ON_COLUMNS
 
 Vectors = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
@@ -126,12 +129,13 @@ class Erasmo(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         A row that reads as one of the training's is in that one's segment; any other is placed as a refresh would.
         """
         check_is_fitted(self)
-        clauses = self._reader.clauses(self._table(X, reset=False))
+        table = self._table(X, reset=False)
+        clauses = self._reader.clauses(table)
         known = [self._segment_of_text.get(text) for text in text_hashes(clauses)]
         new = np.array([segment is None for segment in known], dtype=bool)
         labels = np.array([-1 if segment is None else segment for segment in known], dtype=np.int64)
         if new.any():
-            labels[new] = self.clustering_.model.place(self._reader.vectors(clauses.filter(pl.Series(new)))).labels
+            labels[new] = self.clustering_.model.place(self._points(table, clauses, pl.Series(new))).labels
         return labels
 
     def _fit(self, given: Any) -> Vectors:
@@ -139,13 +143,26 @@ class Erasmo(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         settings = self._settings(frame)
         reader, clauses = Reader.fit(frame, settings, self._models())
         vectors = reader.vectors(clauses)
-        found: ClusterResult = cluster(vectors, settings.clustering, seed=settings.seed)
+        segmented = _segmented(frame, vectors, reader.plan, settings, self._models())
+        found: ClusterResult = segmented.result
         self.settings_, self.plan_, self.encoder_, self.clustering_ = settings, reader.plan, reader.about, found
         self.labels_, self.n_clusters_ = found.labels, found.k
         self.cluster_centers_ = np.stack([vectors[found.labels == k].mean(axis=0) for k in range(found.k)])
-        self._reader, self._n_features_out = reader, vectors.shape[1]
+        self._reader, self._space, self._n_features_out = reader, segmented.space, vectors.shape[1]
         self._segment_of_text = dict(zip(text_hashes(clauses), found.labels.tolist(), strict=True))
         return vectors
+
+    def _points(self, table: pl.DataFrame, clauses: pl.Series, new: pl.Series) -> Vectors:
+        """What the new rows are placed by: points of their columns, or their vectors."""
+        space = self._space
+        vectors = None
+        if space is None or space.needs_vectors:
+            vectors = self._reader.vectors(clauses.filter(new))
+        if space is None:
+            assert vectors is not None
+            return vectors
+        encode = text_encoder(self.settings_.clustering.text_model, self._models())
+        return space.read(table.filter(new), encode, vectors=vectors)
 
     def _table(self, given: Any, *, reset: bool) -> pl.DataFrame:
         """The rows as a frame, with the columns of ``fit``; ``reset`` says that this is it."""
@@ -210,6 +227,14 @@ class Erasmo(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         assert tags.transformer_tags is not None
         tags.transformer_tags.preserves_dtype = []  # vectors are float32, whatever the table is
         return tags
+
+
+def _segmented(
+    frame: pl.DataFrame, vectors: Vectors, plan: TextPlan, settings: DatasetSettings, models: Path
+) -> TableSegments:
+    if settings.clustering.method not in ON_COLUMNS:
+        return TableSegments(cluster(vectors, settings.clustering, seed=settings.seed), vectors)
+    return segment_table(frame, plan, settings.clustering, seed=settings.seed, models_dir=models, vectors=vectors)
 
 
 def _free_name(columns: Sequence[str]) -> str:

@@ -29,7 +29,7 @@ class FittedClustering:
     ``segment_ids`` (k numbers) is what each of the model's segments is called. ``sizes`` (k numbers of rows), ``noise``
     (rows in none) and ``reach`` float64[k] (99th percentile of the distances of a segment's rows to its centre) are
     those of the training, by which drift is told. ``table`` is how rows become the points that the model works on; None
-    where it works on the encoder's vectors. ``texts`` is the revision of the sentence encoder that the table is read by.
+    where it works on the encoder's vectors. ``texts`` is the revision of the sentence encoder that reads the table.
     """
 
     settings: ClusteringSettings

@@ -84,19 +84,19 @@ class ClusteringSettings(Settings):
         "kmeans++",
         description="`kmeans` starts from random rows, `kmeans++` from spread ones, `bisecting_kmeans` from a part "
         "split in two again and again; `fuzzy_cmeans` and `gaussian_mixture` give every row a membership in each "
-        "segment; `hdbscan` finds dense regions, and leaves the rest as noise (segment -1); `mixture` models the table's "
-        "own columns, each by its kind, and heeds the encoder's vectors not at all; `auto` compares several ways and takes "
-        "the one whose segments tell the most about the columns.",
+        "segment; `hdbscan` finds dense regions, and leaves the rest as noise (segment -1); `mixture` models the "
+        "table's own columns, each by its kind, and heeds the encoder's vectors not at all; `auto` compares several "
+        "ways and takes the one whose segments tell the most about the columns.",
     )
     k: int | Literal["auto"] = Field(
         "auto", description="Number of segments, at least 2; `auto` sweeps k_min to k_max and keeps the figures."
     )
     k_min: int = Field(2, ge=2, description="Fewest segments that the sweep tries.")
     k_max: int = Field(10, ge=2, description="Most segments that the sweep tries.")
-    choose_by: Literal["silhouette", "calinski_harabasz", "davies_bouldin", "bits_saved"] | None = Field(
-        None,
-        description="Figure by which the sweep chooses. `bits_saved`, of `mixture` alone and its default: the fewest "
-        "segments that save four fifths of the bits a row that any number saves. null for the others: silhouette.",
+    choose_by: Literal["silhouette", "calinski_harabasz", "davies_bouldin", "bits_saved"] = Field(
+        default_factory=lambda data: "bits_saved" if data.get("method") in ON_COLUMNS else "silhouette",
+        description="Figure by which the sweep chooses, by default `silhouette`. `bits_saved`, of `mixture` and `auto` "
+        "and their default: the fewest segments that save four fifths of the bits a row that any number saves.",
     )
     linkage: Literal["ward", "complete", "average"] = Field("ward", description="Linkage of `agglomerative`.")
     affinity: Literal["nearest_neighbors", "rbf"] = Field("nearest_neighbors", description="Graph of `spectral`.")
@@ -155,14 +155,7 @@ class ClusteringSettings(Settings):
     def _without_options_of_other_methods(self, dump: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
         """What is written can be read again, and a change of what no one heeds is no change."""
         heeded = {k: v for k, v in dump(self).items() if self.method in _METHODS_OF.get(k, METHODS)}
-        if "choose_by" in heeded:
-            heeded["choose_by"] = self.criterion
         return {k: v for k, v in heeded.items() if self.k == "auto" or k not in _SWEPT}
-
-    @property
-    def criterion(self) -> str:
-        """The figure by which the sweep chooses."""
-        return self.choose_by or ("bits_saved" if self.method in ON_COLUMNS else "silhouette")
 
     @property
     def reduction(self) -> tuple[Literal["none", "pca", "truncate", "umap"], int]:

@@ -231,7 +231,7 @@ def test_segments_of_one_size_are_numbered_by_centre() -> None:
 
 
 def test_only_vectors_settings_and_seed_enter() -> None:
-    assert list(inspect.signature(cluster).parameters) == ["vectors", "settings", "seed"]
+    assert list(inspect.signature(cluster).parameters) == ["vectors", "settings", "seed", "layout"]
     assert not hasattr(clustering, "external_metrics")
 
 
@@ -315,7 +315,7 @@ def test_the_best_figure_chooses_k(choose_by: str) -> None:
 @pytest.mark.parametrize("choose_by", ["silhouette", "davies_bouldin"])
 def test_of_equal_figures_the_smaller_k_is_chosen(choose_by: str) -> None:
     sweep = tuple(SweepPoint(k, 0.5, 1.0, 0.5) for k in (2, 3, 4))
-    assert clustering._best(sweep, choose_by) == 2
+    assert clustering._best(sweep, choose_by, 100)[0] == 2
 
 
 @pytest.mark.parametrize(

@@ -184,5 +184,5 @@ def test_another_format_is_named(other: int, plan: TextPlan, tmp_path: Path) -> 
     FittedState(plan, None).save(tmp_path / "state")
     file = tmp_path / "state" / "state.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"format": other}))
-    with pytest.raises(ErasmoError, match=f"is of format {other}, expected format 3"):
+    with pytest.raises(ErasmoError, match=f"is of format {other}, expected format 4"):
         FittedState.load(tmp_path / "state")

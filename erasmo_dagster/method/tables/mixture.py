@@ -187,9 +187,9 @@ def fit_mixture(rows: Rows, starts: Sequence[Labels], k: int) -> Fit:
     """The mixture of ``k`` segments from the best of some ``starts`` int64[n] (labels 0..k-1).
 
     Every start runs a few rounds of expectation maximization with each structure of the numbers; the best go on until
-    they rest. The structure is chosen by BIC. Of both, what has fewer segments below LEAST_SHARE of the rows comes first:
-    the likeliest mixture of all is often one that gives a few odd rows a segment of their own. A segment that a start
-    leaves empty stays empty in its run.
+    they rest. The structure is chosen by BIC. Of both, what has fewer segments below LEAST_SHARE of the rows comes
+    first: the likeliest mixture of all is often one that gives a few odd rows a segment of their own. A segment that a
+    start leaves empty stays empty in its run.
     """
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 

@@ -1,7 +1,7 @@
 """How much shorter segments make a table's description: one figure for any partition, whatever drew it.
 
-The rows are described by a mixture's own model of mixed columns (see :mod:`erasmo_dagster.method.tables.mixture`), texts
-by the components of TF-IDF, which take no part in any clustering. A partition says of every row which segment it is in
+The rows are described by a mixture's own model of mixed columns (:mod:`erasmo_dagster.method.tables.mixture`), texts by
+the components of TF-IDF, which take no part in any clustering. A partition says of every row which segment it is in
 (that costs bits as well), and its columns are then described within the segment; the saving against one segment for all
 rows, less the cost of the parameters, is what the segments tell about the table.
 """
@@ -33,7 +33,7 @@ class Referee:
         self._alone = self._length(np.zeros(len(points), dtype=np.int64))
 
     def bits_saved(self, labels: npt.NDArray[np.integer]) -> float:
-        """Bits a row that ``labels`` int[n] save; below 0 where they cost more than they tell. Noise, -1, is a segment."""
+        """Bits a row that ``labels`` int[n] save; below 0 where they cost more than they tell. Noise is a segment."""
         _, codes = np.unique(labels, return_inverse=True)
         return (self._alone - self._length(codes)) / len(codes)
 

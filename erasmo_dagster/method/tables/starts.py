@@ -1,4 +1,4 @@
-"""Where runs of a mixture begin: partitions by k-means, of all dimensions, of each kind of column, of whitened numbers."""
+"""Where runs of a mixture begin: k-means of all dimensions, of each kind of column, of whitened numbers."""
 
 from __future__ import annotations
 
