@@ -330,4 +330,5 @@ def _reads(encoder: Any) -> bool:
 
 def _clustering_work(cell: Cell) -> int:
     rows = cell.embedding.table.frame.height
-    return 50 + (rows // 10 if cell.algorithm.method.startswith("kmeans") else rows**2 // 10_000)
+    linear = cell.algorithm.method.startswith("kmeans") or cell.algorithm.method in ON_COLUMNS
+    return 50 + (rows // 10 if linear else rows**2 // 10_000)

@@ -3,14 +3,16 @@ of its columns.
 
 Every candidate is drawn on the same rows with the same number of segments, and the one whose segments save the most
 bits in describing the source's own columns is taken (:class:`~erasmo_dagster.method.tables.referee.Referee`). No
-candidate's own space has a say, and no label.
+candidate's own space has a say, and no label. Where the number of segments is `auto`, the mixture of the columns
+chooses it for all candidates, by all rows; or that of columns and vectors, where no number tells of the columns alone.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,7 @@ import polars as pl
 from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.method.base_models import resolve
 from erasmo_dagster.method.clustering import ClusterResult, cluster
+from erasmo_dagster.method.peers import PEERS, by_nearest_row
 from erasmo_dagster.method.tables.mixture import LEAST_SHARE
 from erasmo_dagster.method.tables.parts import Encode, Floats
 from erasmo_dagster.method.tables.referee import Referee
@@ -28,8 +31,10 @@ from erasmo_dagster.method.tables.texts import text_encoder
 from erasmo_dagster.method.textual import TextPlan
 from erasmo_dagster.settings import ClusteringSettings
 
-# Rows that candidates are compared on, a seeded sample where there are more.
+# Rows that candidates are compared on, a seeded sample where there are more. Peers are drawn on no others.
 COMPARED_ROWS = 2_000
+NOTHING_SAVED = "None of the ways compared tells more of the columns than its segments cost to describe."
+_DIGITS = 9  # of bits: one partition in another order of segments adds up to others beyond
 HOW_TO_READ = (
     "Bits saved: how much shorter the segments make the description of a row's columns; more is better, below 0 they "
     "cost more than they tell."
@@ -94,47 +99,36 @@ def segment_table(
     Raises ErasmoError as clustering does, and where no candidate can be drawn.
     """
     encode = text_encoder(clustering.text_model, models_dir)
-    if clustering.method != "auto":
-        found = _drawn(_Way(clustering), frame, plan, encode, None, seed)
-        return replace(found, texts=_revision(found.space, clustering, models_dir), chosen=clustering.method)
-    ways = _ways(clustering, vectors is not None)
-    sample = np.sort(np.random.default_rng(seed).permutation(frame.height)[:COMPARED_ROWS])
-    own = None if vectors is None else vectors[sample]
-    candidates = _compare(ways, frame[sample], plan, encode, own, seed)
-    eligible = [candidate for candidate in candidates if not candidate.refused]
-    if not eligible:
-        reasons = "; ".join(f"{candidate.name}: {candidate.refused}" for candidate in candidates)
-        raise ErasmoError(
-            f"Got no segments from clustering.method=auto ({reasons})",
-            expected="at least one way to segment the table",
-            fix="lower clustering.k, or set clustering.method",
-        )
-    chosen = eligible[0].name
-    found = _drawn(ways[chosen], frame, plan, encode, vectors, seed)
-    revision = _revision(found.space, clustering, models_dir)
-    return replace(found, texts=revision, chosen=chosen, candidates=tuple(candidates))
-
-
-def _revision(space: TableSpace | None, clustering: ClusteringSettings, models_dir: Path) -> str | None:
-    needed = space is not None and space.needs_texts
-    return resolve(clustering.text_model, models_dir).revision if needed else None
+    table = _Table(frame, plan, encode, vectors, seed)
+    if clustering.method == "auto":
+        found = _best(table, clustering)
+    else:
+        found = replace(table.drawn(_Way(clustering)), chosen=clustering.method)
+    if found.space is not None and found.space.needs_texts:
+        return replace(found, texts=resolve(clustering.text_model, models_dir).revision)
+    return found
 
 
 @dataclass(frozen=True)
 class _Way:
-    """``settings`` of the clustering, on the columns, the vectors, or both."""
+    """``settings`` of the clustering, on the columns, the vectors, or both; or the one of PEERS that is named."""
 
     settings: ClusteringSettings
     columns: bool = True
     vectors: bool = False
+    peer: str = ""
+
+    def with_k(self, k: int) -> _Way:
+        options = self.settings.model_dump(exclude={"k", "k_min", "k_max", "choose_by"})
+        return replace(self, settings=ClusteringSettings.model_validate({**options, "k": k}))
 
 
 def _ways(clustering: ClusteringSettings, with_vectors: bool) -> dict[str, _Way]:
     def by(method: str) -> ClusteringSettings:
-        options = {"k": clustering.k, "n_init": clustering.n_init}
-        if clustering.k == "auto":
-            options |= {"k_min": clustering.k_min, "k_max": clustering.k_max}
-        return ClusteringSettings.model_validate({"method": method, **options})
+        options = clustering.model_dump(include={"k", "n_init", "k_min", "k_max", "choose_by", "metrics_rows"})
+        if method != "mixture" and options.get("choose_by") == "bits_saved":
+            del options["choose_by"]  # which is of mixtures
+        return ClusteringSettings.model_validate({**options, "method": method})
 
     ways = {
         "columns, mixture": _Way(by("mixture")),
@@ -143,57 +137,165 @@ def _ways(clustering: ClusteringSettings, with_vectors: bool) -> dict[str, _Way]
     if with_vectors:
         ways["vectors, k-means"] = _Way(by("kmeans++"), columns=False, vectors=True)
         ways["columns and vectors, mixture"] = _Way(by("mixture"), vectors=True)
-    return ways
+    return ways | {name: _Way(by("kmeans++"), peer=name) for name in PEERS}
 
 
-def _drawn(
-    way: _Way, frame: pl.DataFrame, plan: TextPlan, encode: Encode, vectors: Floats | None, seed: int
-) -> TableSegments:
-    if not way.columns:
-        assert vectors is not None
-        return TableSegments(cluster(vectors, way.settings, seed=seed), vectors)
-    space, points = TableSpace.fit(frame, plan.columns, encode, vectors=vectors if way.vectors else None, seed=seed)
-    return TableSegments(cluster(points, way.settings, seed=seed, layout=space.layout), points, space)
+@dataclass(frozen=True, eq=False)
+class _Table:
+    """The rows that segments are drawn of; what has been drawn of them is kept, by the way."""
+
+    frame: pl.DataFrame
+    plan: TextPlan
+    encode: Encode
+    vectors: Floats | None
+    seed: int
+    _kept: dict[_Way, tuple[TableSegments, float]] = field(default_factory=dict)
+
+    @cached_property
+    def _in_columns(self) -> tuple[TableSpace, Floats]:
+        return TableSpace.fit(self.frame, self.plan.columns, self.encode, seed=self.seed)
+
+    @cached_property
+    def compared(self) -> npt.NDArray[np.int64]:
+        """The rows that candidates are compared on, int64[m], ascending."""
+        order = np.random.default_rng(self.seed).permutation(self.frame.height)
+        return np.sort(order[:COMPARED_ROWS])
+
+    def sample(self) -> _Table:
+        """The rows compared; itself where these are all."""
+        if len(self.compared) == self.frame.height:
+            return self
+        own = None if self.vectors is None else self.vectors[self.compared]
+        return _Table(self.frame[self.compared], self.plan, self.encode, own, self.seed)
+
+    def drawn(self, way: _Way) -> TableSegments:
+        """Segments of all rows. Raises ErasmoError where there are none by this way."""
+        return self.timed(way)[0]
+
+    def timed(self, way: _Way) -> tuple[TableSegments, float]:
+        """The same, and the seconds that it took."""
+        if way not in self._kept:
+            started = time.monotonic()
+            found = self._draw(way)
+            self._kept[way] = found, time.monotonic() - started
+        return self._kept[way]
+
+    def same(self, way: _Way, drawn: _Way) -> None:
+        """Take what has been ``drawn`` for what ``way`` gives, which is known to be the same."""
+        self._kept[way] = self._kept[drawn]
+
+    def _draw(self, way: _Way) -> TableSegments:
+        if not way.columns:
+            assert self.vectors is not None
+            return TableSegments(cluster(self.vectors, way.settings, seed=self.seed), self.vectors)
+        if way.vectors:
+            columns, seed = self.plan.columns, self.seed
+            space, points = TableSpace.fit(self.frame, columns, self.encode, vectors=self.vectors, seed=seed)
+        else:
+            space, points = self._in_columns
+        if way.peer:
+            k, rows = way.settings.k, self.compared
+            assert isinstance(k, int)
+            labels = PEERS[way.peer](self.frame[rows], self.plan, k, way.settings.n_init, self.seed)
+            return TableSegments(by_nearest_row(points, rows, labels), points, space)
+        result = cluster(points, way.settings, seed=self.seed, layout=space.layout)
+        return TableSegments(result, points, space)
 
 
-def _compare(
-    ways: dict[str, _Way], frame: pl.DataFrame, plan: TextPlan, encode: Encode, vectors: Floats | None, seed: int
-) -> list[Candidate]:
-    """All candidates, best first; where k is `auto` the first way's number of segments is that of all."""
-    referee = Referee(frame, plan.columns, seed=seed)
+def _best(table: _Table, clustering: ClusteringSettings) -> TableSegments:
+    """The segments of the candidate that saves the most bits, with all that were compared."""
+    ways = _ways(clustering, table.vectors is not None)
+    swept: ClusterResult | None = None
+    if clustering.k == "auto":
+        swept = _choosing(table, ways)
+        k = swept.k
+        ways = {name: way.with_k(k) for name, way in ways.items()}
+    candidates = _compare(table.sample(), ways)
+    eligible = [candidate for candidate in candidates if not candidate.refused]
+    if not eligible:
+        raise _nothing({candidate.name: candidate.refused for candidate in candidates})
+    chosen = eligible[0]
+    found = table.drawn(ways[chosen.name])
+    result = found.result
+    if swept is not None:
+        result = replace(result, sweep=swept.sweep, reason=swept.reason)
+    if (chosen.bits_saved or 0.0) <= 0:
+        result = replace(result, notes=(*result.notes, NOTHING_SAVED))
+    return replace(found, result=result, chosen=chosen.name, candidates=tuple(candidates))
+
+
+def _choosing(table: _Table, ways: dict[str, _Way]) -> ClusterResult:
+    """What says the number of segments for all: the first mixture whose segments save bits in its own points.
+
+    Where none does, the first way that can be drawn.
+    """
+    refused: dict[str, str] = {}
+    first: ClusterResult | None = None
+    for name, way in sorted(ways.items(), key=lambda item: item[1].settings.method != "mixture"):
+        if way.peer or (first is not None and way.settings.method != "mixture"):
+            continue
+        try:
+            found = table.drawn(way).result
+        except ErasmoError as error:
+            refused[name] = str(error)
+            continue
+        table.same(way.with_k(found.k), way)
+        first = first or found
+        if any(point.k == found.k and (point.bits_saved or 0.0) > 0 for point in found.sweep):
+            return found
+    if first is None:
+        raise _nothing(refused)
+    return first
+
+
+def _nothing(refused: dict[str, str]) -> ErasmoError:
+    reasons = "; ".join(f"{name}: {reason}" for name, reason in refused.items())
+    return ErasmoError(
+        f"Got no segments from clustering.method=auto ({reasons})",
+        expected="at least one way to segment the table",
+        fix="lower clustering.k, or set clustering.method",
+    )
+
+
+def _compare(table: _Table, ways: dict[str, _Way]) -> list[Candidate]:
+    """All candidates, best first."""
+    referee = Referee(table.frame, table.plan.columns, seed=table.seed)
     candidates = []
-    k: int | None = None
     for name, way in ways.items():
         started = time.monotonic()
-        settings = way.settings if k is None else _with_k(way.settings, k)
         try:
-            result = _drawn(replace(way, settings=settings), frame, plan, encode, vectors, seed).result
+            found, seconds = table.timed(way)
         except ErasmoError as error:
             candidates.append(Candidate(name, None, 0.0, time.monotonic() - started, str(error)))
             continue
-        k = k or result.k
-        smallest = float(np.bincount(result.labels[result.labels >= 0]).min() / frame.height)
+        smallest = float(np.bincount(found.labels[found.labels >= 0]).min() / table.frame.height)
         refused = f"a segment holds {smallest:.1%} of the rows" if smallest < LEAST_SHARE else ""
-        bits = referee.bits_saved(result.labels)
-        candidates.append(Candidate(name, bits, smallest, time.monotonic() - started, refused))
+        candidates.append(Candidate(name, referee.bits_saved(found.labels), smallest, seconds, refused))
     if all(candidate.refused for candidate in candidates):  # a small segment is better than none
         candidates = [c if c.bits_saved is None else replace(c, refused="") for c in candidates]
     order = list(ways)
-    return sorted(candidates, key=lambda c: (bool(c.refused), -(c.bits_saved or -np.inf), order.index(c.name)))
+    return sorted(candidates, key=lambda c: (bool(c.refused), -_rounded(c.bits_saved), order.index(c.name)))
 
 
-def _with_k(settings: ClusteringSettings, k: int) -> ClusteringSettings:
-    options = settings.model_dump(exclude={"k", "k_min", "k_max", "choose_by"})
-    return ClusteringSettings.model_validate({**options, "k": k})
+def _rounded(bits: float | None) -> float:
+    return -np.inf if bits is None else round(bits, _DIGITS)
 
 
 def language_model_says(candidates: Sequence[Candidate]) -> str:
-    """One sentence on whether the rows' own vectors add anything to what the columns say."""
-    with_vectors = [c.bits_saved for c in candidates if c.bits_saved is not None and "vectors" in c.name]
-    without = [c.bits_saved for c in candidates if c.bits_saved is not None and "vectors" not in c.name]
-    if not with_vectors or not without:
-        return ""
-    gain = max(with_vectors) - max(without)
+    """One sentence on whether the rows' own vectors add anything to what the columns say.
+
+    By the candidates that may win; where none with vectors may, or none without, by those that may not.
+    """
+    told = [c for c in candidates if c.bits_saved is not None]
+    best = []
+    for with_vectors in (True, False):
+        group = [c for c in told if ("vectors" in c.name) == with_vectors]
+        if not group:
+            return ""
+        best.append(max(_rounded(c.bits_saved) for c in [c for c in group if not c.refused] or group))
+    gain = best[0] - best[1]
     if gain > 0:
         return f"The encoder's vectors add {gain:.2g} bits a row to what the columns alone tell."
+    if gain == 0:
+        return "The encoder's vectors add nothing to what the columns alone tell."
     return f"The encoder's vectors add nothing to what the columns alone tell ({-gain:.2g} bits a row less)."

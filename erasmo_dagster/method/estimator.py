@@ -126,7 +126,8 @@ class Erasmo(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
     def predict(self, X: Any) -> Labels:
         """The segment of every row: int64[n].
 
-        A row that reads as one of the training's is in that one's segment; any other is placed as a refresh would.
+        A row that reads as one of the training's is in that one's segment; any other is placed as a refresh would. So
+        are rows whose text was in several segments, as numbers can be that differ in digits that the text leaves out.
         """
         check_is_fitted(self)
         table = self._table(X, reset=False)
@@ -149,7 +150,8 @@ class Erasmo(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         self.labels_, self.n_clusters_ = found.labels, found.k
         self.cluster_centers_ = np.stack([vectors[found.labels == k].mean(axis=0) for k in range(found.k)])
         self._reader, self._space, self._n_features_out = reader, segmented.space, vectors.shape[1]
-        self._segment_of_text = dict(zip(text_hashes(clauses), found.labels.tolist(), strict=True))
+        self._segment_of_text = _of_one_segment(text_hashes(clauses).to_list(), found.labels)
+        self._texts = text_encoder(settings.clustering.text_model, self._models())
         return vectors
 
     def _points(self, table: pl.DataFrame, clauses: pl.Series, new: pl.Series) -> Vectors:
@@ -161,8 +163,7 @@ class Erasmo(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         if space is None:
             assert vectors is not None
             return vectors
-        encode = text_encoder(self.settings_.clustering.text_model, self._models())
-        return space.read(table.filter(new), encode, vectors=vectors)
+        return space.read(table.filter(new), self._texts, vectors=vectors)
 
     def _table(self, given: Any, *, reset: bool) -> pl.DataFrame:
         """The rows as a frame, with the columns of ``fit``; ``reset`` says that this is it."""
@@ -235,6 +236,16 @@ def _segmented(
     if settings.clustering.method not in ON_COLUMNS:
         return TableSegments(cluster(vectors, settings.clustering, seed=settings.seed), vectors)
     return segment_table(frame, plan, settings.clustering, seed=settings.seed, models_dir=models, vectors=vectors)
+
+
+def _of_one_segment(texts: Sequence[str], labels: Labels) -> dict[str, int]:
+    """The segment of each text, but of those that are in several."""
+    found: dict[str, int] = {}
+    several: set[str] = set()
+    for text, label in zip(texts, labels.tolist(), strict=True):
+        if found.setdefault(text, label) != label:
+            several.add(text)
+    return {text: label for text, label in found.items() if text not in several}
 
 
 def _free_name(columns: Sequence[str]) -> str:

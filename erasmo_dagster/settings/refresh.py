@@ -27,16 +27,10 @@ LabelFigure = Literal[
     "accuracy_centroid",
     "f1_weighted_centroid",
 ]
-Figure = Literal[
-    "silhouette",
-    "calinski_harabasz",
-    "davies_bouldin",
-    "gower_silhouette",
-    "separation",
-    "separation_p",
-    "tree_accuracy",
-    LabelFigure,
-]
+# Those of every cell of an experiment, which has a column for each.
+Figure = Literal["silhouette", "calinski_harabasz", "davies_bouldin", "gower_silhouette", LabelFigure]
+# A version's are more: they take seconds of a large table, too many for a grid of cells.
+GateFigure = Literal[Figure, "separation", "separation_p", "tree_accuracy"]
 
 
 class RefreshSettings(Settings):
@@ -106,7 +100,7 @@ class GateSettings(Settings):
     """What a version must show before analysts see it."""
 
     min_segment_size: int = Field(1, ge=1, description="No segment may have fewer rows.")
-    floors: dict[Figure, Annotated[float, Field(allow_inf_nan=False)]] = Field(
+    floors: dict[GateFigure, Annotated[float, Field(allow_inf_nan=False)]] = Field(
         default_factory=dict,
         description="Worst value that a figure may have, by its name; for davies_bouldin and separation_p, where lower "
         "is better, the highest.",

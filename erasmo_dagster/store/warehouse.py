@@ -140,7 +140,7 @@ def write_embeddings(
     )
     column = pl.Series("vector", np.ascontiguousarray(vectors, dtype=np.float32), dtype=pl.Array(pl.Float32, width))
     # A rerun with another model may have left this version's vectors in the table of another dimension.
-    for other in _vector_tables(con):
+    for other in _vector_tables(con, kind):
         con.execute(f"DELETE FROM {other} WHERE dataset = ? AND version = ?", [dataset, version])
     _replace(con, table, dataset, version, keys.select("entity_key", "text_hash").with_columns(column))
     return table
@@ -312,13 +312,13 @@ def delete_version(con: duckdb.DuckDBPyConnection, dataset: str, version: int) -
         "stage_outputs",
         "versions",
     )
-    for table in (*own, *_vector_tables(con)):
+    for table in (*own, *_vector_tables(con, "embeddings"), *_vector_tables(con, "points")):
         con.execute(f"DELETE FROM {table} WHERE dataset = ? AND version = ?", [dataset, version])
 
 
-def _vector_tables(con: duckdb.DuckDBPyConnection) -> list[str]:
+def _vector_tables(con: duckdb.DuckDBPyConnection, kind: VectorKind) -> list[str]:
     rows = con.execute(
-        "SELECT table_name FROM duckdb_tables() WHERE regexp_full_match(table_name, '(embeddings|points)_[0-9]+')"
+        "SELECT table_name FROM duckdb_tables() WHERE regexp_full_match(table_name, ? || '_[0-9]+')", [kind]
     ).fetchall()
     return [name for (name,) in rows]
 

@@ -16,7 +16,7 @@ import pytest
 from erasmo_dagster.experiments.run import load_results
 from erasmo_dagster.method.baselines import BASELINES
 from erasmo_dagster.settings import Project
-from erasmo_dagster.settings.clustering import METHODS
+from erasmo_dagster.settings.clustering import METHODS, ON_COLUMNS
 from erasmo_dagster.settings.encoders import BUILT_IN
 from tests.experiments.conftest import TUNING, Grid
 from tests.tiny_encoders import tiny_sentence_encoder
@@ -100,5 +100,9 @@ def test_every_encoder_goes_with_every_algorithm(
         values = frame[figure].drop_nulls()
         assert values.is_between(-1, 1).all()
         assert values.len() > frame.height * 0.9, figure
+    # Of the columns alone, whatever the encoder; and `auto` is no worse by them.
+    for algorithm in ON_COLUMNS:
+        assert set(frame.filter(algorithm=algorithm)["ari"]) == {1.0}
+        assert frame.filter(algorithm=algorithm)["gower_silhouette"].n_unique() == 1
     # What has clear groups is told apart.
     assert frame.filter(pl.col("encoder").is_in(["tfidf", "one-hot", "openai"]))["ari"].median() == 1.0

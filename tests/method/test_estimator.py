@@ -245,6 +245,62 @@ def test_rows_that_read_as_the_trainings_keep_their_segments_though_a_centre_is_
     np.testing.assert_array_equal(estimator.predict(people()), 1 - estimator.labels_)
 
 
+# In the table's own columns
+
+
+def shoppers(rows: int = 90) -> pl.DataFrame:
+    """Three planted groups, told apart by two numbers that go along with each other, and by a category."""
+    rng = np.random.default_rng(0)
+    group, along = np.arange(rows) % 3, rng.normal(size=rows)
+    visits = 3 * along + 4.0 * group + rng.normal(0, 0.3, rows)
+    return pl.DataFrame(
+        {"spent": 50 + 10 * along, "visits": visits, "channel": [("web", "shop", "phone")[g] for g in group]}
+    )
+
+
+@pytest.mark.parametrize("algorithm", ["mixture", "auto"])
+def test_rows_are_put_into_segments_of_their_columns(algorithm: str) -> None:
+    frame = shoppers(99)
+    estimator = words(algorithm=algorithm).fit(frame[:90])
+    assert estimator.labels_.reshape(-1, 3).tolist() == [estimator.labels_[:3].tolist()] * 30
+    assert len(set(estimator.labels_[:3].tolist())) == estimator.n_clusters_ == 3
+    np.testing.assert_array_equal(estimator.predict(frame[:90]), estimator.labels_)
+    np.testing.assert_array_equal(estimator.predict(frame[90:]), estimator.labels_[:9])
+    assert estimator.transform(frame[90:]).shape == (9, estimator.cluster_centers_.shape[1])
+    again = clone(estimator).fit(frame[:90])
+    np.testing.assert_array_equal(again.labels_, estimator.labels_)
+    for other in (copy.deepcopy(estimator), pickle.loads(pickle.dumps(estimator))):
+        np.testing.assert_array_equal(other.predict(frame), estimator.predict(frame))
+
+
+def test_missing_and_unknown_values_are_placed_by_the_others() -> None:
+    frame = shoppers()
+    estimator = words(algorithm="mixture").fit(frame)
+    new = frame[:6].with_columns(
+        channel=pl.Series([None, "web", "phone", "pigeon", *frame["channel"][4:6]]),
+        visits=pl.when(pl.int_range(6) == 1).then(None).otherwise("visits"),
+    )
+    assert estimator.predict(new)[[0, 2, 3, 4, 5]].tolist() == estimator.labels_[[0, 2, 3, 4, 5]].tolist()
+    assert estimator.predict(new)[1] == estimator.labels_[0]  # by its channel alone
+
+
+def test_rows_of_one_text_in_two_segments_stay_where_they_were() -> None:
+    """Text keeps two digits; the columns keep all."""
+    values = np.concatenate([np.linspace(1.0001, 1.0002, 30), np.linspace(1.0031, 1.0032, 30)])
+    jobs = np.random.default_rng(0).choice(["a", "b"], 60)
+    frame = pl.DataFrame({"size": values, "weight": values * 3, "height": values + 2, "job": jobs})
+    estimator = words(n_clusters=2, algorithm="mixture", text={"decimals": 2}).fit(frame)
+    assert estimator.labels_.tolist() == [estimator.labels_[0]] * 30 + [1 - estimator.labels_[0]] * 30
+    assert len(estimator._segment_of_text) < estimator.transform(frame[:2]).shape[0]  # both texts are in both
+    np.testing.assert_array_equal(estimator.predict(frame), estimator.labels_)
+
+
+def test_a_table_that_lacks_a_column_is_refused_also_by_columns() -> None:
+    estimator = words(algorithm="mixture").fit(shoppers())
+    with pytest.raises(ValueError, match="feature names should match"):
+        estimator.predict(shoppers().drop("visits"))
+
+
 # As scikit-learn's others
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from erasmo_dagster.method.drift import segment_reach
 from erasmo_dagster.method.fitted import FittedClustering, FittedState
 from erasmo_dagster.method.segment_model import FuzzyCenter, NearestCenter, SegmentModel
 from erasmo_dagster.method.space import Space
+from erasmo_dagster.method.tables.space import TableSpace
 from erasmo_dagster.method.textual import TextPlan, fit_text, write_clauses
 from erasmo_dagster.settings import ClusteringSettings, DatasetSettings
 
@@ -76,6 +78,76 @@ def test_a_round_trip_changes_nothing(given: dict[str, Any], scale: str, plan: T
     after = loaded.clustering.model.place(VECTORS)
     assert after.labels.tobytes() == before.labels.tobytes()
     assert after.confidence.tobytes() == before.confidence.tobytes()
+
+
+def in_columns(frame: pl.DataFrame, plan: TextPlan, **given: Any) -> tuple[FittedClustering, np.ndarray]:
+    """Segments drawn in points of the columns and of the rows' vectors, and these points."""
+
+    def encode(texts: Sequence[str]) -> np.ndarray:
+        return np.array([[text.count(letter) for letter in "abcdefgh"] for text in texts], dtype=np.float32)
+
+    settings = ClusteringSettings.model_validate({"method": "mixture", "k": 2, "n_init": 2} | given)
+    space, points = TableSpace.fit(frame, plan.columns, encode, vectors=VECTORS, seed=0)
+    result = cluster(points, settings, seed=0, layout=space.layout)
+    found = FittedClustering(
+        settings=settings,
+        model=result.model,
+        k=result.k,
+        segment_ids=tuple(range(result.k)),
+        sizes=tuple(np.bincount(result.labels).tolist()),
+        noise=0,
+        reach=segment_reach(points, result.labels, result.model),
+        table=space,
+        texts="revision 7",
+    )
+    return found, points
+
+
+@pytest.mark.parametrize("numbers", [0, 1, 3])
+@pytest.mark.parametrize("categories", [0, 2])
+def test_segments_of_a_table_are_saved_with_how_its_rows_are_read(
+    numbers: int, categories: int, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(1)
+    group = np.arange(40) % 2
+    columns: dict[str, Any] = {f"n{i}": rng.normal(size=40) + 3 * group for i in range(numbers)}
+    columns |= {f"c{i}": [f"größe {g}" for g in group] for i in range(categories)}
+    columns["note"] = ["a bad cab" if g else "feed" * int(i % 3 + 1) for i, g in enumerate(group)]
+    frame = pl.DataFrame(columns)
+    settings = {"source": {"path": "-"}, "key": "id", "columns": {"note": {"kind": "text"}}}
+    plan = fit_text(frame, DatasetSettings.model_validate(settings))
+    saved, points = in_columns(frame, plan)
+    FittedState(plan, saved).save(tmp_path / "state")
+    loaded = FittedState.load(tmp_path / "state").clustering
+    assert loaded is not None
+    assert loaded.table is not None
+    assert saved.table is not None
+    assert loaded.texts == "revision 7"
+    assert loaded.table.details() == saved.table.details()
+    assert loaded.table.layout == saved.table.layout
+    assert loaded.table.needs_texts == loaded.table.needs_vectors is True
+    before, after = saved.model.place(points), loaded.model.place(points)
+    assert np.bincount(after.labels).tolist() == list(saved.sizes)
+    assert after.memberships is not None
+    assert before.memberships is not None
+    for name in ("labels", "confidence", "memberships"):
+        assert getattr(after, name).tobytes() == getattr(before, name).tobytes()
+
+
+def test_a_table_of_parts_that_no_one_knows_is_damage(plan: TextPlan, tmp_path: Path) -> None:
+    frame = pl.DataFrame({"n": np.arange(40.0)})
+    saved, _ = in_columns(frame, fit_text(frame, DatasetSettings.model_validate({"source": {"path": "-"}, "key": "i"})))
+    FittedState(plan, saved).save(tmp_path / "state")
+    file = tmp_path / "state" / "state.json"
+    document = json.loads(file.read_text())
+    for change in ({"kind": "sound"}, {"width": 3}):
+        changed = json.loads(json.dumps(document))
+        changed["state"]["clustering"]["table"][0] |= change
+        text = json.dumps(changed["state"], sort_keys=True)
+        changed["sha256"] = hashlib.sha256(text.encode()).hexdigest()
+        file.write_text(json.dumps(changed))
+        with pytest.raises(ErasmoError, match=r"that does not load \((KeyError|TypeError)\)"):
+            FittedState.load(tmp_path / "state")
 
 
 def test_arrays_are_kept_whatever_their_layout(plan: TextPlan, tmp_path: Path) -> None:

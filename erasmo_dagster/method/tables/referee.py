@@ -28,24 +28,36 @@ class Referee:
     """The rows of ``frame`` as described without segments; ``bits`` of partitions compare with each other."""
 
     def __init__(self, frame: pl.DataFrame, columns: Sequence[ColumnPlan], *, seed: int) -> None:
-        space, points = TableSpace.fit(frame, columns, lambda texts: _by_words(texts, seed), seed=seed)
+        from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+        with threadpool_limits(1):
+            space, points = TableSpace.fit(frame, columns, lambda texts: _by_words(texts, seed), seed=seed)
         self._rows = Rows(space.layout, points)
         self._alone = self._length(np.zeros(len(points), dtype=np.int64))
 
     def bits_saved(self, labels: npt.NDArray[np.integer]) -> float:
-        """Bits a row that ``labels`` int[n] save; below 0 where they cost more than they tell. Noise is a segment."""
+        """Bits a row that ``labels`` int[n] save; below 0 where they cost more than they tell. Noise is a segment.
+
+        Raises ValueError where there is not one label a row.
+        """
+        if len(labels) != len(self._rows):
+            raise ValueError(f"got {len(labels)} labels for {len(self._rows)} rows")
         _, codes = np.unique(labels, return_inverse=True)
         return (self._alone - self._length(codes)) / len(codes)
 
     def _length(self, codes: npt.NDArray[np.int64]) -> float:
         """Bits of all rows under the better of both structures of the numbers."""
-        weights = np.eye(int(codes.max()) + 1)[codes]
+        from threadpoolctl import threadpool_limits
+
         rows = np.arange(len(codes))
+        weights = np.zeros((len(codes), int(codes.max()) + 1))
+        weights[rows, codes] = 1
         lengths = []
-        for tied in (False, True) if self._rows.layout.numbers > 1 else (False,):
-            density = Density.fit(self._rows, weights, tied=tied)
-            likelihood = float(density.log_joint(self._rows)[rows, codes].sum())
-            lengths.append(-likelihood + 0.5 * density.parameters * float(np.log(len(codes))))
+        with threadpool_limits(1):  # several threads add up in another order
+            for tied in (False, True) if self._rows.layout.numbers > 1 else (False,):
+                density = Density.fit(self._rows, weights, tied=tied)
+                likelihood = float(density.log_joint(self._rows)[rows, codes].sum())
+                lengths.append(-likelihood + 0.5 * density.parameters * float(np.log(len(codes))))
         return min(lengths) / float(np.log(2))
 
 

@@ -30,10 +30,13 @@ class MixedRule:
 
     def place(self, points: Floats, centers: Floats) -> Assignment:
         """As :meth:`~erasmo_dagster.method.segment_model.Rule.place`; the density says all that the centres do."""
+        from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
         memberships = np.empty((len(points), len(self.density.shares)), dtype=np.float32)
-        for start in range(0, len(points), _CHUNK):
-            rows = Rows(self.layout, points[start : start + _CHUNK])
-            memberships[start : start + _CHUNK] = responsibilities(self.density.log_joint(rows))[0]
+        with threadpool_limits(1):  # several threads add up in another order
+            for start in range(0, len(points), _CHUNK):
+                rows = Rows(self.layout, points[start : start + _CHUNK])
+                memberships[start : start + _CHUNK] = responsibilities(self.density.log_joint(rows))[0]
         labels = memberships.argmax(axis=1)
         return Assignment(labels, memberships[np.arange(len(labels)), labels], memberships)
 

@@ -4,29 +4,50 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from erasmo_dagster.method.base_models import resolve
 from erasmo_dagster.method.encoders.sentence_transformer import SentenceTransformerEncoder
-from erasmo_dagster.method.tables.parts import Encode, Floats
+from erasmo_dagster.method.tables.parts import Floats
 from erasmo_dagster.settings import EmbeddingSettings
 
+# Texts whose vectors are kept from one call to the next: 150 MB in 384 dimensions.
+MOST_KEPT = 100_000
 
-def text_encoder(model: str, models_dir: Path, *, device: str = "auto") -> Encode:
-    """Distinct texts -> float32[n, w] by the sentence encoder ``model``, which is fetched and loaded at the first text.
 
-    Raises ErasmoError, when called, as fetching and loading do.
-    """
-    opened: list[SentenceTransformerEncoder] = []
-    known: dict[str, Floats] = {}
+class TextEncoder:
+    """Texts -> float32[n, w]. Copies and pickles carry neither the model nor the texts."""
 
-    def encode(texts: Sequence[str]) -> Floats:
-        import numpy as np
+    def __init__(self, model: str, models_dir: Path, device: str) -> None:
+        self._given = (model, models_dir, device)
+        self._opened: SentenceTransformerEncoder | None = None
+        self._known: dict[str, Floats] = {}
 
-        new = [text for text in texts if text not in known]
+    def __call__(self, texts: Sequence[str]) -> Floats:
+        """A vector for each of ``texts``; those that it has read lately are not read again.
+
+        Raises ErasmoError as fetching and loading do.
+        """
+        if not texts:
+            return np.zeros((0, 1), dtype=np.float32)
+        new = [text for text in dict.fromkeys(texts) if text not in self._known]
         if new:
-            if not opened:
-                opened.append(SentenceTransformerEncoder(resolve(model, models_dir), EmbeddingSettings(), device))
-            known.update(zip(new, opened[0].encode(new), strict=True))
-        return np.stack([known[text] for text in texts]) if texts else np.zeros((0, 1), dtype=np.float32)
+            if self._opened is None:
+                model, models_dir, device = self._given
+                self._opened = SentenceTransformerEncoder(resolve(model, models_dir), EmbeddingSettings(), device)
+            read = dict(zip(new, self._opened.encode(new), strict=True))
+            if len(self._known) + len(new) > MOST_KEPT:
+                read |= {text: self._known[text] for text in dict.fromkeys(texts) if text in self._known}
+                self._known = {}
+            self._known |= read
+        return np.stack([self._known[text] for text in texts])
 
-    return encode
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), self._given
+
+
+def text_encoder(model: str, models_dir: Path, *, device: str = "auto") -> TextEncoder:
+    """The sentence encoder ``model``, which is fetched and loaded at the first text."""
+    return TextEncoder(model, models_dir, device)
