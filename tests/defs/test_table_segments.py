@@ -80,15 +80,18 @@ def test_columns_are_what_segments_are_drawn_in_and_a_refresh_reads_what_is_new(
         return counted
 
     monkeypatch.setattr(points, "text_encoder", counting)
-    new = shoppers(ROWS + 3)[ROWS:].with_columns(remark=pl.lit("the parcel came late once more"))
+    late = "the parcel came late once more"  # to a model of random weights this says nothing
+    new = shoppers(ROWS + 3)[ROWS:].with_columns(
+        remark=pl.when(pl.col("kind") == "g2").then(pl.lit(late)).otherwise("remark")
+    )
     changed = frame.with_columns(spent=pl.when(pl.col("id") == 5).then(51.0).otherwise("spent"))
     write(project, pl.concat([changed, new]), sentence_model, "method: mixture, k: 3")
     metadata = run()
     assert metadata["refresh_plan"]["decision"] == "refresh"
-    assert set(read) == {"the parcel came late once more", changed.filter(pl.col("id") == 5)["remark"].item()}
+    assert set(read) == {*new["remark"], changed.filter(pl.col("id") == 5)["remark"].item()}
     after = dict(published(project, "select entity_key, segment_id from segments"))
     assert {key: after[key] for key in before if key != "5"} == {k: s for k, s in before.items() if k != "5"}
-    assert [after[str(ROWS + 1 + i)] for i in range(3)][:2] == [before["1"], before["2"]]
+    assert [after[str(ROWS + 1)], after[str(ROWS + 2)]] == [before["1"], before["2"]]
     held = f"select version, count(*) from points_{fitted.table.dimensions} group by 1 order by 1"
     assert warehouse(project, held) == [(1, ROWS), (2, ROWS + 3)]
 
@@ -98,7 +101,7 @@ def test_auto_takes_the_best_of_several_ways_and_says_why(project: Project, run:
     metadata = run()["segments"]
     assert metadata["chosen"] in ("columns, mixture", "columns and vectors, mixture")
     shown = metadata["leaderboard"].records
-    assert {record.data["name"] for record in shown} == {
+    assert {record.data["name"] for record in shown} >= {
         "columns, mixture",
         "columns, k-means",
         "vectors, k-means",
