@@ -297,5 +297,5 @@ def language_model_says(candidates: Sequence[Candidate]) -> str:
     if gain > 0:
         return f"The encoder's vectors add {gain:.2g} bits a row to what the columns alone tell."
     if gain == 0:
-        return "The encoder's vectors add nothing to what the columns alone tell."
+        return "The encoder's vectors add nothing to what the columns alone tell (as many bits)."
     return f"The encoder's vectors add nothing to what the columns alone tell ({-gain:.2g} bits a row less)."

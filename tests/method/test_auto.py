@@ -350,7 +350,7 @@ def test_what_is_said_of_the_language_model() -> None:
     )
     nothing = "The encoder's vectors add nothing to what the columns alone tell"
     assert language_model_says(told(vectors=1.0, columns=1.25)) == f"{nothing} (0.25 bits a row less)."
-    assert language_model_says(told(vectors=1.0, columns=1.0 + 1e-14)) == f"{nothing}."
+    assert language_model_says(told(vectors=1.0, columns=1.0 + 1e-14)) == f"{nothing} (as many bits)."
     assert language_model_says(told(vectors=(9.0, "tiny"), columns_and_vectors=1.0, columns=1.25)).startswith(nothing)
     assert language_model_says(told(vectors=None, columns=1.0)) == ""
     assert language_model_says(told(vectors=(2.0, "tiny"), columns=1.0)).startswith("The encoder's vectors add 1 bits")

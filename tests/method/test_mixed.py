@@ -262,3 +262,17 @@ def test_points_without_their_layout_are_refused() -> None:
         cluster(points, settings(k=2), seed=0)
     with pytest.raises(ValueError, match="dimensions for a layout of"):
         cluster(points[:, 1:], settings(k=2), seed=0, layout=layout)
+
+
+def test_some_of_the_segments_share_what_all_have() -> None:
+    found, points = drawn(planted()[0], k=3)
+    rule = found.model.rule
+    assert isinstance(rule, MixedRule)
+    some = rule.subset(np.array([2, 0]))
+    whole, part = rule.place(points, points[:0]).memberships, some.place(points, points[:0]).memberships
+    assert whole is not None
+    assert part is not None
+    kept = whole[:, [2, 0]].astype(np.float64)
+    sure = kept.sum(axis=1) > 0.01
+    np.testing.assert_allclose(part[sure], (kept / kept.sum(axis=1, keepdims=True))[sure], atol=1e-5)
+    assert some.density.shares.sum() == pytest.approx(1)
