@@ -367,13 +367,29 @@ def test_points_of_another_layout() -> None:
 
 def test_starts_look_at_each_kind_in_turn() -> None:
     points, layout, _ = dense()
-    begun = starts(points, layout, 3, count=8, seed=0)
-    assert [start.shape for start in begun] == [(300,)] * 8
+    begun = starts(points, layout, 3, count=10, seed=0)
+    assert [start.shape for start in begun] == [(300,)] * 10
     assert all(set(start.tolist()) == {0, 1, 2} for start in begun)
-    # The third of four views is of the category alone, and tells its values apart.
-    for start in (begun[2], begun[6]):
+    # The third of five views is of the category alone, and tells its values apart.
+    for start in (begun[2], begun[7]):
         assert adjusted_rand_score(points[:, 2:5].argmax(axis=1), start) == 1
-    assert begun[0].tolist() != begun[4].tolist() or begun[1].tolist() != begun[5].tolist()
+    assert begun[0].tolist() != begun[5].tolist() or begun[1].tolist() != begun[6].tolist()
+
+
+def test_segments_along_each_other_are_found_from_whitened_numbers() -> None:
+    """Two long clouds side by side, which k-means on the numbers cuts across."""
+    rng = np.random.default_rng(0)
+    along, groups = rng.normal(size=400), np.arange(400) % 2
+    points = np.stack([along, along + 0.5 * groups + 0.05 * rng.normal(size=400)], axis=1)
+    points = ((points - points.mean(axis=0)) / points.std(axis=0)).astype(np.float32)
+    layout = Layout(2, (), ())
+    begun = starts(points, layout, 2, count=4, seed=0)
+    scores = [adjusted_rand_score(groups, start) for start in begun]
+    assert scores[0] < 0.1
+    assert scores[1] > 0.95
+    # Fewer than ten rows a segment and number say too little of a covariance.
+    few = starts(points[:30], layout, 2, count=2, seed=0)
+    assert max(adjusted_rand_score(groups[:30], start) for start in few) < 0.1
 
 
 def test_a_view_with_fewer_different_points_than_segments() -> None:
