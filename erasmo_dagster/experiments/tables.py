@@ -135,29 +135,10 @@ def _best(averaged: pl.DataFrame, figure: str) -> list[int]:
 
 
 def costs(frame: pl.DataFrame) -> list[dict[str, Any]]:
-    """Mean seconds, tokens and sizes of each dataset, variant and encoder, with the cells that they are means of.
-
-    Encoders of one dataset and variant that cost the same to the second, since one reading of the model served them
-    all, are one line, under the first one's name.
-    """
+    """Mean seconds, tokens and sizes of each dataset, variant and encoder, with the cells that they are means of."""
     columns = ("rows", "dimensions", *COSTS, "train_tokens", "embed_tokens")
     numbers = frame.with_columns(pl.col(name).cast(pl.Float64) for name in columns)
-    if not len(frame):
-        return []
-    lines: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
-    for line in means(numbers, ["dataset", "variant", "encoder"], [*columns, "seconds"]).to_dicts():
-        seconds = (line["train_seconds"], line["embed_seconds"])
-        key = [line[name] for name in ("dataset", "variant", "rows", "dimensions", "train_tokens", "embed_tokens")]
-        if line["embed_tokens"]:
-            key += [value if value is None else round(value) for value in seconds]
-        else:
-            key.append(line["encoder"])  # no model read anything
-        lines.setdefault(tuple(key), []).append(line)
-    told = []
-    for same in lines.values():
-        more = f" and {len(same) - 1} more, one reading" if len(same) > 1 else ""
-        told.append({**same[0], "encoder": f"{same[0]['encoder']}{more}"})
-    return told
+    return means(numbers, ["dataset", "variant", "encoder"], [*columns, "seconds"]).to_dicts() if len(frame) else []
 
 
 def failures(frame: pl.DataFrame) -> list[dict[str, Any]]:
