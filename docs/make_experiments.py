@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -65,7 +66,7 @@ def _filled(page: str, name: str, text: str) -> str:
 
 
 def _costs(frame: pl.DataFrame) -> str:
-    """What each encoder took on each table, as Markdown."""
+    """What each encoder took on each table, as Markdown; those that read as much in the same seconds are one line."""
     head = ["table", "encoder", "rows", "dimensions", "seconds of training", "of embedding", "of clustering"]
     lines = [
         [
@@ -74,10 +75,24 @@ def _costs(frame: pl.DataFrame) -> str:
             *("–" if c[name] is None else f"{c[name]:,.0f}" for name in ("rows", "dimensions")),
             *("–" if c[name] is None else f"{c[name]:.1f}" for name in COSTS),
         ]
-        for c in costs(frame)
+        for c in _alike(costs(frame))
     ]
     rows = [head, ["---", "---", *["---:"] * 5], *lines]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _alike(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    found: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for line in lines:
+        read = tuple(
+            line[name] for name in ("dataset", "variant", "rows", "dimensions", "train_tokens", "embed_tokens")
+        )
+        seconds = tuple(round(line[name] or 0) for name in ("train_seconds", "embed_seconds"))
+        found.setdefault((*read, *(seconds if seconds[1] else (line["encoder"],))), []).append(line)
+    return [
+        {**same[0], "encoder": same[0]["encoder"] + (f" and {len(same) - 1} more alike" if same[1:] else "")}
+        for same in found.values()
+    ]
 
 
 if __name__ == "__main__":

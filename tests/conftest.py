@@ -10,6 +10,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 from pathlib import Path
 from textwrap import dedent
 
+import hypothesis
 import polars as pl
 import pytest
 
@@ -18,6 +19,9 @@ from erasmo_dagster.settings import Project, open_project
 from tests.tiny_models import tiny_causal_lm
 
 quiet_libraries()
+# No test asserts a time: a machine that is busy is no fault.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -137,6 +137,7 @@ def test_usage_errors_exit_with_two(erasmo: Command) -> None:
     assert erasmo("sql")[0] == 1
 
 
+@pytest.mark.slow
 def test_versions_diff_rollback_and_status(project: Project, erasmo: Command, write_dataset: DatasetWriter) -> None:
     write_dataset()
     assert erasmo("status")[0] == 0  # unpublished is not wrong

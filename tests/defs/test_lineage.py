@@ -127,6 +127,7 @@ def test_the_order_of_the_sources_rows_and_columns_changes_nothing(
     assert published(project, segments.format("plain")) == published(project, segments.format("mixed"))
 
 
+@pytest.mark.slow
 def test_one_stage_alone_takes_the_newest_of_what_it_needs(
     project: Project, write_dataset: DatasetWriter, run: Run
 ) -> None:

@@ -74,6 +74,7 @@ def test_a_dataset_may_name_others(project: Project, write_dataset: DatasetWrite
     assert settings.command
 
 
+@pytest.mark.slow
 def test_a_file_that_is_not_what_was_published_is_built_anew(
     project: Project, write_dataset: DatasetWriter, run: Run
 ) -> None:

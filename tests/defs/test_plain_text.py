@@ -27,6 +27,7 @@ def add(project: Project, file: str, write: DatasetWriter) -> None:
     path.write_text(path.read_text() + f"adapter: {model}\nclustering: {{k: 3}}\nembedding: {{permutations: 2}}\n")
 
 
+@pytest.mark.slow
 def test_lines_become_segments_and_new_ones_refresh(project: Project, write_dataset: DatasetWriter, run: Run) -> None:
     (project.root / "notes.txt").write_text(lines(40))
     add(project, "notes.txt", write_dataset)

@@ -73,6 +73,7 @@ def test_segments_are_named_and_profiled_from_the_tables_own_columns(
     assert make_report(project, "customers") == html
 
 
+@pytest.mark.slow
 def test_a_name_stays_with_its_segment_and_can_be_given(
     project: Project, write_dataset: DatasetWriter, run: Run
 ) -> None:
@@ -103,6 +104,7 @@ def test_a_name_stays_with_its_segment_and_can_be_given(
     assert warehouse(project, "select segment_name from segment_names where segment_id = 1") == [("Big spenders",)]
 
 
+@pytest.mark.slow
 def test_names_that_tell_of_a_column_which_is_sensitive_by_now_are_given_anew(
     project: Project, write_dataset: DatasetWriter, run: Run
 ) -> None:

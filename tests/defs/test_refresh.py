@@ -210,6 +210,7 @@ def test_the_policy_and_the_command_come_before_drift(project: Project, write_da
     assert run()["refresh_plan"]["decision"] == "retrain"
 
 
+@pytest.mark.slow
 def test_rows_are_read_as_those_that_stand_whatever_the_settings_say(
     project: Project, write_dataset: DatasetWriter, run: Run
 ) -> None:
@@ -301,6 +302,7 @@ def test_a_failed_gate_leaves_the_published_version(project: Project, write_data
     assert published(project, "select distinct version from segments") == [(3,)]
 
 
+@pytest.mark.slow
 def test_floors_and_missing_checks_block(project: Project, write_dataset: DatasetWriter, run: Run) -> None:
     write_dataset(
         extra="gate: {floors: {ari: 1.01, davies_bouldin: 0.0, tree_accuracy: 1.01, separation: 0, separation_p: 0}}\n"
@@ -343,6 +345,7 @@ def test_segments_that_are_worse_on_the_same_rows_are_blocked(
     assert published(project, "select distinct version from segments") == [(3,)]
 
 
+@pytest.mark.slow
 def test_a_rollback_publishes_what_was_and_what_follows_builds_on_it(
     project: Project, write_dataset: DatasetWriter, run: Run
 ) -> None:

@@ -68,7 +68,7 @@ def test_ranks_are_those_of_the_paper() -> None:
 
 
 @given(st.data(), st.integers(1, 7), st.integers(1, 6))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_ranks_add_up(data: st.DataObject, blocks: int, arms: int) -> None:
     value = st.one_of(st.none(), st.sampled_from([0.0, 0.25, 0.5, math.nan, 1.0]))
     values = data.draw(st.lists(st.lists(value, min_size=arms, max_size=arms), min_size=blocks, max_size=blocks))

@@ -121,7 +121,7 @@ def test_texts_are_escaped_wherever_they_come_from(tmp_path: Path) -> None:
 
 
 @given(st.text(max_size=60), st.text(min_size=1, max_size=60))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_no_text_breaks_the_tables(name: str, other: str) -> None:
     frame = grid(
         [name],

@@ -109,7 +109,7 @@ def caught(vectors: np.ndarray, settings: ClusteringSettings) -> tuple[str, Clus
 shapes = st.tuples(st.integers(1, 24), st.integers(1, 4))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     vectors=arrays(np.float32, shapes, elements=st.integers(-3, 3), fill=st.nothing()),
     method=st.sampled_from(METHODS),

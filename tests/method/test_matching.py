@@ -7,7 +7,7 @@ from random import Random
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from erasmo_dagster.method.matching import LEAST_DICE, SegmentMatch, assign_ids, match_segments
@@ -95,7 +95,6 @@ def test_rows_of_different_versions() -> None:
         match_segments(np.array([0, 1]), np.array([0]))
 
 
-@settings(deadline=None)
 @given(ROWS, st.randoms())
 def test_matches_are_the_best_of_all_and_do_not_depend_on_the_order(
     both: list[tuple[int, int]], random: Random
@@ -135,7 +134,6 @@ def test_ids_are_kept_where_matched_and_fresh_elsewhere() -> None:
     assert assign_ids(0, [], 5) == ()
 
 
-@settings(deadline=None)
 @given(ROWS, st.integers(0, 5))
 def test_fresh_ids_never_collide(both: list[tuple[int, int]], retired: int) -> None:
     matches = match_segments(np.array([a for a, _ in both], int), np.array([b for _, b in both], int))

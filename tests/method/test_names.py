@@ -14,7 +14,7 @@ from erasmo_dagster.method.profiling import (
 )
 from erasmo_dagster.method.profiling.phrases import phrase
 
-quick = settings(max_examples=100, deadline=None)
+quick = settings(max_examples=100)
 
 
 def trait(label="income", kind="number", value=None, strength=0.5, column=None):

@@ -135,7 +135,7 @@ texts = st.sampled_from("abcde")
 places: st.SearchStrategy[float] = st.sampled_from([0.0, 3.0, 8.0, 14.0, 19.0])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.dictionaries(st.sampled_from("123456789"), st.tuples(texts, places), min_size=1),
     st.dictionaries(st.sampled_from("123456789"), st.tuples(texts, st.sampled_from(IDS))),

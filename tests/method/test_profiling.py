@@ -14,7 +14,7 @@ from erasmo_dagster.method.profiling import count_values, profile_segments, prop
 from erasmo_dagster.method.profiling.shown import decimal, percent, shortest_between
 from erasmo_dagster.settings import DatasetSettings
 
-quick = settings(max_examples=50, deadline=None)
+quick = settings(max_examples=50)
 
 
 def plans(frame: pl.DataFrame, sensitive: tuple[str, ...] = (), **columns) -> list[ColumnPlan]:

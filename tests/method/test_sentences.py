@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from erasmo_dagster.method.summaries.sentences import count_words, join_sentences, split_sentences, words
 from erasmo_dagster.method.summaries.textrank import MOST_SENTENCES, TextRankSummarizer, textrank
 
-quick = settings(max_examples=100, deadline=None)
+quick = settings(max_examples=100)
 # Texts that are full of what the rules look at.
 PIECES = [
     "Dr.",
@@ -127,7 +127,7 @@ def test_scripts_without_spaces_are_ranked_too() -> None:
     assert textrank(text, 2) == "猫は犬から庭の木に逃げた。犬は庭の木の下で猫を待った。"
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(texts, st.integers(1, 2))
 def test_a_summary_is_of_the_texts_own_sentences_and_never_longer(text: str, most: int) -> None:
     summary = textrank(text, most)

@@ -177,7 +177,7 @@ def naive(point: np.ndarray, references: np.ndarray) -> list[tuple[float, int]]:
     return sorted(zip(apart.tolist(), range(len(references)), strict=True))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     references=arrays(np.float32, st.tuples(st.integers(1, 30), st.just(3)), elements=st.integers(-9, 9)),
     points=arrays(np.float32, st.tuples(st.integers(0, 9), st.just(3)), elements=st.integers(-9, 9)),

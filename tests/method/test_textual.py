@@ -23,7 +23,7 @@ from erasmo_dagster.method.textual import (
 )
 from erasmo_dagster.settings import DatasetSettings
 
-quick = settings(max_examples=60, deadline=None)
+quick = settings(max_examples=60)
 
 
 def dataset(**options):

@@ -14,7 +14,7 @@ from erasmo_dagster.method.words import known_language, whole
 
 LANGUAGES = ["en", "pt_BR", "de", "fr", "es", "ja"]
 finite = st.floats(allow_nan=False, allow_infinity=False)
-quick = settings(max_examples=150, deadline=None)
+quick = settings(max_examples=150)
 
 
 @pytest.mark.parametrize(

@@ -490,7 +490,7 @@ def shown(plan: WatchPlan, names: set[str]) -> dict[str, Any]:
     }
 
 
-@examples(max_examples=300, deadline=None)
+@examples(max_examples=300)
 @given(
     st.tuples(*map(sights, "abc")),
     st.dictionaries(st.sampled_from("abc"), memories),
@@ -682,7 +682,7 @@ def test_the_world_has_seen_retirements() -> None:
     assert sum(world.retirements for world in worlds) > 3
 
 
-@examples(max_examples=40, deadline=None)
+@examples(max_examples=40)
 @given(st.lists(st.integers(1, 4), min_size=1, max_size=25), st.integers(0, 3))
 def test_where_every_run_fails_a_state_that_stands_is_tried_as_often_as_the_settings_say(
     contents: list[int], retries: int

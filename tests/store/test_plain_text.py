@@ -118,7 +118,7 @@ def test_many_rows_are_written_in_chunks(read: Reader, monkeypatch: pytest.Monke
     assert rows(read, "a.txt", "line") == {i: f"line number {i}" for i in range(1, 101) if i != 50}
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=20), min_size=2, max_size=8))
 def test_lines_come_back_as_they_were(read: Reader, lines: list[str]) -> None:
     lines = [line.replace("\n", " ") for line in lines]
