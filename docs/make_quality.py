@@ -13,7 +13,19 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.quality.results import Row, read_results
-from benchmarks.quality.tables import Table, by_table, duels, errors, markdown, oracle, overall, rows_by_table
+from benchmarks.quality.tables import (
+    Table,
+    ablation,
+    by_table,
+    duels,
+    errors,
+    idea_list,
+    markdown,
+    oracle,
+    overall,
+    rows_by_table,
+    without_ideas,
+)
 from erasmo_dagster.errors import ErasmoError
 
 PAGE = Path(__file__).parent / "quality.md"
@@ -22,6 +34,7 @@ TABLES: dict[str, Callable[[Sequence[Row]], Table]] = {
     "means": overall,
     "duels": duels,
     "oracle": oracle,
+    "ideas": ablation,
     "errors": errors,
 }
 
@@ -33,7 +46,8 @@ def main(results: Path, page: Path = PAGE) -> None:
     for name, make in TABLES.items():
         table = make(rows)
         text = _filled(text, name, markdown(table) if table.rows else "None.", page)
-    text = _filled(text, "run", _run(told, rows), page)
+    text = _filled(text, "idea-list", idea_list(), page)
+    text = _filled(text, "run", _run(told, without_ideas(rows)), page)
     page.write_text(_filled(text, "machine", _machine(told), page), encoding="utf-8")
 
 

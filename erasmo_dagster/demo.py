@@ -9,7 +9,8 @@ from erasmo_dagster import progress
 from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.method.quiet import quiet_libraries
 from erasmo_dagster.peak_memory import PeakMemory
-from erasmo_dagster.settings import Project, dataset_files, load_dataset, write_schema
+from erasmo_dagster.settings import DatasetSettings, Project, dataset_files, load_dataset, write_schema
+from erasmo_dagster.settings.clustering import ON_COLUMNS
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -31,10 +32,10 @@ def run_demo(out: Console, project: Project) -> None:
     write_schema(project)
     reports = {}
     with PeakMemory() as memory, progress.on_terminal(), open_instance(project) as instance:
-        for base in dict.fromkeys(s.adapter.base_model for s in settings.values()):
-            had = find_local(base, project.models) is not None
-            out.print(f"base model {base}: {'reused' if had else 'fetching'}", highlight=False)
-            resolve(base, project.models)
+        for model in dict.fromkeys(model for s in settings.values() for model in _models(s)):
+            had = find_local(model, project.models) is not None
+            out.print(f"model {model}: {'reused' if had else 'fetching'}", highlight=False)
+            resolve(model, project.models)
         for name, dataset in settings.items():
             out.print(f"{name}: a budget of {dataset.adapter.max_tokens or 0:,} training tokens", highlight=False)
             reports[name] = run_dataset(instance, project, name)
@@ -59,6 +60,12 @@ def run_demo(out: Console, project: Project) -> None:
         f" peak memory {memory.bytes / 2**30:.2f} GiB",
         highlight=False,
     )
+
+
+def _models(settings: DatasetSettings) -> list[str]:
+    """The models that the dataset's run reads by."""
+    clustering = settings.clustering
+    return [settings.adapter.base_model, *([clustering.text_model] if clustering.method in ON_COLUMNS else [])]
 
 
 def _present(project: Project) -> list[str]:

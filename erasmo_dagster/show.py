@@ -87,7 +87,7 @@ def _print_rows(out: Console, result: duckdb.DuckDBPyConnection, *, format: str,
 
 def print_dataset(out: Console, project: Project, name: str) -> None:
     """One dataset: its segments, its figures and how to read them."""
-    from erasmo_dagster.method.quality import read_metrics
+    from erasmo_dagster.method.quality import read_metrics, read_stability
 
     settings = load_dataset(project, name)
     with open_published(project) as con:
@@ -119,7 +119,9 @@ def print_dataset(out: Console, project: Project, name: str) -> None:
             holds = f"    rule: {rule} ({precision:.0%} of such rows are in it, {coverage:.0%} of it are such rows)"
             out.print(escape(legible(holds)), highlight=False, soft_wrap=True)
     print_table(out, ["figure", "value", "how to read it"], [(m, number(v), d) for m, v, d in sorted(figures)])
-    out.print(escape(read_metrics({metric: value for metric, value, _ in figures})), highlight=False)
+    told_figures = {metric: value for metric, value, _ in figures}
+    for reading in filter(None, (read_metrics(told_figures), read_stability(told_figures))):
+        out.print(escape(reading), highlight=False)
 
 
 def print_run(out: Console, project: Project, name: str, report: RunReport) -> None:

@@ -26,7 +26,10 @@ if TYPE_CHECKING:
     import duckdb
     from rich.console import Console
 
-_FIGURES = ("gower_silhouette", "silhouette", "calinski_harabasz", "davies_bouldin", "ari", "nmi")
+_FIGURES = (
+    *("separation", "gower_silhouette", "tree_accuracy", "stability"),
+    *("silhouette", "calinski_harabasz", "davies_bouldin", "ari", "nmi"),
+)
 
 
 def print_versions(out: Console, project: Project, name: str) -> None:
@@ -52,12 +55,13 @@ def print_versions(out: Console, project: Project, name: str) -> None:
                     segments.details["k"] if segments else None,
                     figures.get("gower_silhouette"),
                     figures.get("silhouette"),
+                    figures.get("stability"),
                     _gate(con, name, version),
                 )
             )
             if decision:
                 reasons.append(f"{version} {decision.mode}: {'; '.join(decision.reasons)}")
-    head = ["version", "made (UTC)", "", "decision", "rows", "segments", "gower", "silhouette", "gate"]
+    head = ["version", "made (UTC)", "", "decision", "rows", "segments", "gower", "silhouette", "stability", "gate"]
     print_table(out, head, lines)
     for reason in reasons:
         out.print(reason, highlight=False, markup=False, soft_wrap=True)

@@ -77,12 +77,18 @@ def customers(rows: int = 60) -> pl.DataFrame:
 
 
 class DatasetWriter:
-    """Writes a table and its YAML into a project."""
+    """Writes a table and its YAML into a project; segments are k-means of the vectors unless told otherwise."""
 
     def __init__(self, project: Project, model: Path) -> None:
         self.project, self.model = project, model
 
-    def __call__(self, name: str = "customers", frame: pl.DataFrame | None = None, extra: str = "") -> Path:
+    def __call__(
+        self,
+        name: str = "customers",
+        frame: pl.DataFrame | None = None,
+        extra: str = "",
+        clustering: str = "{method: kmeans++, k: 3}",
+    ) -> Path:
         table = self.project.root / f"{name}.parquet"
         (customers() if frame is None else frame).write_parquet(table)
         file = self.project.datasets_dir / f"{name}.yaml"
@@ -92,7 +98,7 @@ class DatasetWriter:
             label: kind
             drop: email
             adapter: {{base_model: "path:{self.model}", max_tokens: 300, batch_size: 4, eval_every: 5, device: cpu}}
-            clustering: {{k: 3}}
+            clustering: {clustering}
         """
         file.write_text(dedent(settings) + dedent(extra))
         return file

@@ -30,7 +30,7 @@ RULES = {
 }
 HEAVY = {
     *("torch", "transformers", "peft", "sentence_transformers", "sklearn", "scipy", "matplotlib", "networkx"),
-    *("skfuzzy", "scikit_posthocs", "umap", "openai", "pandas"),
+    *("skfuzzy", "kmodes", "scikit_posthocs", "umap", "openai", "pandas"),
 }
 
 # A class that inherits from scikit-learn's needs them; its module is loaded when it is asked for.

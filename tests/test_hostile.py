@@ -163,7 +163,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Place:
         sensitive="salary",
         description="[bold]\x1b[31mrows[/bold] <script>alert(1)</script>",
         adapter={"base_model": f"path:{tiny_model}", "max_tokens": 300, "batch_size": 4, "device": "cpu"},
-        clustering={"k": 3},
+        clustering={"method": "kmeans++", "k": 3},
     )
     printed = io.StringIO()
     with pytest.MonkeyPatch.context() as patch, open_instance(project) as instance:
@@ -560,6 +560,7 @@ def test_every_table_is_there_with_every_row(place: Place) -> None:
         "segment_descriptions",
         "segment_values",
         "segment_memberships",
+        "segment_leaderboard",
         "experiments",
         "mart_tests",
         "file_info",

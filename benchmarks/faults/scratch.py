@@ -21,7 +21,7 @@ key: id
 label: kind
 drop: email
 adapter: {{base_model: "path:{model}", max_tokens: 4000, batch_size: 4, eval_every: 5, eval_rows: 8, device: cpu}}
-clustering: {{k: 3}}
+clustering: {{method: kmeans++, k: 3}}
 refresh: {{backoff: 0s, retries: 20}}
 # A random model's segments are as good as chance has it; what is tested is whether they arrive.
 gate: {{max_drop: 2}}

@@ -27,6 +27,7 @@ _TABLES = (
     "segment_descriptions",
     "segment_values",
     "segment_memberships",
+    "segment_leaderboard",
     "segment_history",
     "segment_transitions",
     "publish_log",

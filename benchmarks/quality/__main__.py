@@ -13,7 +13,8 @@ from erasmo_dagster.method.quiet import quiet_libraries
 
 quiet_libraries()
 
-from benchmarks.quality.methods import METHODS, SLOW, Place, methods_named  # noqa: E402
+from benchmarks.quality.ideas import ALL, GROUPS, IDEA_METHODS, ideas_named  # noqa: E402
+from benchmarks.quality.methods import METHODS, SLOW, Method, Place, methods_named  # noqa: E402
 from benchmarks.quality.results import Row, kept_beside, write_results  # noqa: E402
 from benchmarks.quality.run import Plan, Stability, run_suite  # noqa: E402
 from benchmarks.quality.suite import BadEntry, Entry, load_suite  # noqa: E402
@@ -56,6 +57,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--methods", help=f"by default all but {', '.join(SLOW)}; any of: {', '.join(METHODS)}", metavar="A,B"
     )
+    parser.add_argument(
+        "--ideas",
+        nargs="?",
+        const=ALL,
+        default="",
+        help=f"methods of one idea each as well, slow ones with --full; of groups: {', '.join(GROUPS)} (default: all)",
+        metavar="A,B",
+    )
     parser.add_argument("--datasets", help="tables of the suite; by default all", metavar="A,B")
     parser.add_argument("--rows", type=_at_least(3), default=1_000, help="rows of a table at most (default: 1000)")
     parser.add_argument("--seeds", type=_at_least(1), default=1, help="S: seeds 0 to S-1, of sample and algorithm")
@@ -82,7 +91,7 @@ def _plan(arguments: argparse.Namespace, entries: Sequence[Entry | BadEntry]) ->
         raise ErasmoError(f"Got --data {arguments.data}", expected="a folder with the files of the suite")
     return Plan(
         data=arguments.data,
-        methods=tuple(methods_named(_names(arguments.methods), full=arguments.full)),
+        methods=tuple(_methods(arguments)),
         place=Place(
             models=models.expanduser(),
             cache=arguments.cache or arguments.out.with_name(f"{arguments.out.name}.cache"),
@@ -96,6 +105,13 @@ def _plan(arguments: argparse.Namespace, entries: Sequence[Entry | BadEntry]) ->
         slow_datasets=None if slow is None else frozenset(slow),
         stability=stability,
     )
+
+
+def _methods(arguments: argparse.Namespace) -> list[Method]:
+    """The methods asked for, then the ideas."""
+    own = methods_named(_names(arguments.methods), full=arguments.full, others=IDEA_METHODS)
+    named = [*ideas_named(_names(arguments.ideas) or [], full=arguments.full), *(method.name for method in own)]
+    return methods_named(named, others=IDEA_METHODS)
 
 
 def _chosen(entries: Sequence[Entry | BadEntry], names: list[str] | None) -> list[Entry | BadEntry]:

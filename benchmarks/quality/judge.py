@@ -63,26 +63,54 @@ def _taken(name: str, figure: Callable[[], float | None]) -> float | None:
         return None
 
 
-def stability(refit: Refit, labels: Labels, *, sample_seed: int, seed: int) -> float | None:
-    """Mean adjusted Rand index of three pairs: ``labels`` int[n] with those of two other seeds on the same rows, and
-    the labels of two random subsets, of 80 % of the rows each, on the rows that both have.
+def stability(refit: Refit, labels: Labels, *, sample_seed: int, seed: int) -> dict[str, float | None]:
+    """``seeds``: mean adjusted Rand index of ``labels`` int[n] with those of two other seeds on the same rows.
 
-    None where a refit fails, as on a subset without one of the few rows that tell segments apart.
+    ``stability`` is the mean of both pairs and a third: the labels of two random subsets, of 80 % of the rows each, on
+    the rows that both have. None where a refit fails, as on a subset without one of the few rows that tell segments
+    apart.
     """
-    from sklearn.metrics import adjusted_rand_score
+    by_seed: list[float] = []
+
+    def of_seeds() -> float:
+        by_seed.extend(_agreement(labels, refit(rows, seed + 1 + other)) for other in range(OTHER_SEEDS))
+        return float(np.mean(by_seed))
+
+    def of_all() -> float:
+        halves = subsets_agreement(refit, len(labels), sample_seed=sample_seed, seed=seed)
+        return float(np.mean([*by_seed, halves]))
 
     rows = np.arange(len(labels))
-    try:
-        pairs = [(labels, refit(rows, seed + 1 + other)) for other in range(OTHER_SEEDS)]
-        rng = np.random.default_rng([sample_seed, 1])
-        most = max(2, round(SHARE * len(rows)))
-        these, those = (np.sort(rng.permutation(len(rows))[:most]) for _ in range(2))
-        _, first, second = np.intersect1d(these, those, assume_unique=True, return_indices=True)
-        pairs.append((refit(these, seed)[first], refit(those, seed)[second]))
-    except (Exception, pl.exceptions.PanicException) as error:  # a panic inside polars is no Exception
-        progress.note(f"stability: {type(error).__name__}: {error}"[:300])
-        return None
-    return float(np.mean([adjusted_rand_score(*pair) for pair in pairs]))
+    seeds = _taken("seeds", of_seeds)
+    return {"seeds": seeds, "stability": None if seeds is None else _taken("stability", of_all)}
+
+
+def subsets_agreement(refit: Refit, count: int, *, sample_seed: int, seed: int) -> float:
+    """Adjusted Rand index of the labels of two random subsets of ``count`` rows, 80 % each, on the rows of both."""
+    rng = np.random.default_rng([sample_seed, 1])
+    most = max(2, round(SHARE * count))
+    these, those = (np.sort(rng.permutation(count)[:most]) for _ in range(2))
+    _, first, second = np.intersect1d(these, those, assume_unique=True, return_indices=True)
+    return _agreement(refit(these, seed)[first], refit(those, seed)[second])
+
+
+def _agreement(first: Labels, second: Labels) -> float:
+    from sklearn.metrics import adjusted_rand_score
+
+    return float(adjusted_rand_score(first, second))
+
+
+def same_segment(labels: Labels, others: Callable[[], Labels]) -> float | None:
+    """Share of the rows that are in the same segment in ``labels`` int[n] and another partition of them.
+
+    Segments are matched one to one so that it is greatest (Kuhn, 1955, "The Hungarian method"). None where that
+    partition fails.
+    """
+
+    def share() -> float:
+        return external_metrics(labels, others().tolist())["accuracy"]
+
+    return _taken("order", share)
 
 
 def judged(drawn: Drawn, labels: Labels) -> dict[str, float | None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -15,8 +15,9 @@ import numpy.typing as npt
 
 import erasmo_dagster
 from benchmarks.quality.peers import PEERS, Labels, Peer, kmeans, library
+from benchmarks.quality.reading import sentence_reader, texts_of
 from benchmarks.quality.suite import Sample, settings_of
-from benchmarks.quality.vectors import Embedded, embedded
+from benchmarks.quality.vectors import embedded
 from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.settings import DEFAULT_MODEL, ClusteringSettings
 
@@ -28,6 +29,13 @@ PEER_NAMES = (*PEERS, "minilm-kmeans")
 SLOW = ("erasmo", "erasmo-nv", "paper")
 _PACKAGE, _HERE = Path(erasmo_dagster.__file__).parent, Path(__file__).parent
 _LIBRARIES = ("numpy", "polars", "scikit-learn", "scipy")
+# What no segment depends on, of the package's `method`: it measures them, draws and describes them, keeps them.
+_AFTER = (
+    *("measures", "profiling", "summaries", "agreement.py", "candidate_plots.py", "drift.py", "estimator.py"),
+    *("fitted.py", "matching.py", "placing.py", "plot_text.py", "plots.py", "profile_plots.py", "proposals.py"),
+    *("quality.py", "steadiness.py"),
+)
+_OF_COLUMNS = ("auto.py", "candidates.py", "peers.py", "tables")
 _PEERS_READ = tuple(f"method/{name}.py" for name in ("baselines", "cells", "columns", "gower", "textual", "words"))
 
 
@@ -61,7 +69,9 @@ class Method:
     """One way from rows to segments.
 
     ``open`` makes it ready for a sample; ``slow`` says that a language model is trained or reads rows in full length;
-    ``rows`` gives the most rows it is run on; ``about`` what its segments depend on beside rows, k and seed.
+    ``rows`` gives the most rows it is run on; ``about`` what its segments depend on beside rows, k and seed. ``seeds``
+    are the most that it is run with, and ``refits`` says whether it is fitted again to see how stable it is.
+    ``canonical``: it is given the columns in an order that is not the table's, as the project's pipeline does.
     """
 
     name: str
@@ -70,6 +80,9 @@ class Method:
     needs: tuple[str, ...] = ()
     slow: bool = False
     rows: Callable[[Place], int] | None = None
+    seeds: int | None = None
+    refits: bool = True
+    canonical: bool = False
 
     def load(self) -> None:
         """Import what the method needs. Raises ErasmoError where it is not there."""
@@ -77,15 +90,18 @@ class Method:
             library(name)
 
 
-def methods_named(names: Sequence[str] | None, *, full: bool = False) -> list[Method]:
-    """The methods asked for, in the order of METHODS; by default all but the slow ones.
+def methods_named(
+    names: Sequence[str] | None, *, full: bool = False, others: Mapping[str, Method] | None = None
+) -> list[Method]:
+    """The methods asked for, in the order of METHODS and of ``others`` after them; by default METHODS but slow ones.
 
     Raises ErasmoError for an unknown name.
     """
-    if unknown := [name for name in names or () if name not in METHODS]:
-        raise ErasmoError(f"Got method {unknown[0]!r}", expected=f"one of: {', '.join(METHODS)}")
+    known = {**METHODS, **(others or {})}
+    if unknown := [name for name in names or () if name not in known]:
+        raise ErasmoError(f"Got method {unknown[0]!r}", expected=f"one of: {', '.join(known)}")
     asked = set(names or (name for name in METHODS if full or name not in SLOW))
-    return [method for name, method in METHODS.items() if name in asked or (full and name in SLOW)]
+    return [method for name, method in known.items() if name in asked or (full and name in SLOW)]
 
 
 def _of_peer(name: str, peer: Peer, needs: tuple[str, ...]) -> Method:
@@ -101,17 +117,12 @@ def _of_peer(name: str, peer: Peer, needs: tuple[str, ...]) -> Method:
 
 def _minilm(sample: Sample, place: Place) -> Fit:
     """k-means on the rows' texts by a small sentence encoder, which learns nothing: read once for all fits."""
-    read: list[Embedded] = []
+    texts = texts_of(sample)
 
     def fit(rows: Positions, seed: int) -> Fitted:
-        kept = 0.0
-        if not read:
-            settings = settings_of(
-                sample.frame, encoder={"name": "sentence-transformer", "model": place.sentence_model}
-            )
-            read.append(embedded(sample.frame, settings, place.models, place.cache, sample.plan))
-            kept = read[0].kept_seconds
-        return Fitted(kmeans(read[0].vectors[rows], sample.k, seed), kept, read[0].peak_mb)
+        reader = sentence_reader(place.sentence_model, place.models, place.cache)
+        vectors = reader([texts[row] for row in rows.tolist()])
+        return Fitted(kmeans(vectors, sample.k, seed), reader.kept_seconds, reader.kept_mb)
 
     return fit
 
@@ -120,18 +131,22 @@ def _tables(method: str) -> Callable[[Sample, Place], Fit]:
     """The project's own segmentation of a table, from its columns."""
 
     def ready(sample: Sample, place: Place) -> Fit:
-        from erasmo_dagster.method.auto import segment_table
         from pydantic import ValidationError
 
+        from erasmo_dagster.method.auto import segment_table
+
         try:
-            clustering = ClusteringSettings.model_validate({"method": method, "k": sample.k})
+            told = {"method": method, "k": sample.k, "text_model": place.sentence_model}
+            clustering = ClusteringSettings.model_validate(told)
         except ValidationError as error:
             raise ErasmoError(f"Got clustering.method={method}: {error.errors()[0]['msg'][:80]}") from error
 
         def fit(rows: Positions, seed: int) -> Fitted:
             part = sample.part(rows)
-            found = segment_table(part.frame, part.plan, clustering, seed=seed, models_dir=place.models)
-            return Fitted(np.asarray(found.labels, dtype=np.int64))
+            # What one fit has read the next need not read again; its seconds count all the same.
+            read = sentence_reader(place.sentence_model, place.models, place.cache)
+            found = segment_table(part.frame, part.plan, clustering, seed=seed, models_dir=place.models, encode=read)
+            return Fitted(np.asarray(found.labels, dtype=np.int64), read.kept_seconds, read.kept_mb)
 
         return fit
 
@@ -200,38 +215,55 @@ def versions_of(*names: str) -> dict[str, str]:
 
 
 def _about_peers() -> dict[str, Any]:
-    files = [_HERE / "peers.py", _HERE / "features.py", *(_PACKAGE / name for name in _PEERS_READ)]
+    files = [_HERE / "peers.py", _HERE / "features.py", _HERE / "suite.py", *(_PACKAGE / name for name in _PEERS_READ)]
     return {"code": code_of_files(*files), "versions": versions_of(*_LIBRARIES, "pandas", "prince", "kmodes", "skrub")}
 
 
-def _about_ours(**options: Any) -> dict[str, Any]:
-    code = code_of_files(_HERE / "methods.py", _PACKAGE / "method", _PACKAGE / "settings")
+def about_ours(*files: Path, without: tuple[str, ...] = (), **options: Any) -> dict[str, Any]:
+    """What segments of the project's own depend on: its code but for the parts ``without``, ``files``, ``options``."""
+    left_out = {*_AFTER, *without}
+    own = [path for path in sorted((_PACKAGE / "method").iterdir()) if path.name not in left_out]
+    own = [path for path in own if path.is_dir() or path.suffix == ".py"]
+    own += [_PACKAGE / "method" / "profiling" / "prepare.py", _PACKAGE / "settings"]
+    code = code_of_files(_HERE / "methods.py", _HERE / "suite.py", *files, *own)
     return {"code": code, "versions": versions_of(*_LIBRARIES, "torch"), **options}
 
 
+def _about_erasmo(place: Place) -> dict[str, Any]:
+    vectors = _HERE / "vectors.py"
+    return about_ours(vectors, without=_OF_COLUMNS, tokens=place.tokens, model=place.base_model)
+
+
+def _about_tables(place: Place) -> dict[str, Any]:
+    return about_ours(_HERE / "reading.py", model=place.sentence_model)
+
+
 def _about_minilm(place: Place) -> dict[str, Any]:
-    return {**_about_peers(), "versions": versions_of(*_LIBRARIES, "torch"), "model": place.sentence_model}
+    code = code_of_files(_HERE / "reading.py", _HERE / "methods.py")
+    told = {"read by": code, "versions": versions_of(*_LIBRARIES, "torch"), "model": place.sentence_model}
+    return {**_about_peers(), **told}
 
 
 _CLUSTERS = ("sklearn.cluster",)
 _MODELS = (*_CLUSTERS, "torch", "transformers")
+_TABLES = (*_CLUSTERS, "kmodes.kprototypes")
 
 METHODS: dict[str, Method] = {
     method.name: method
     for method in (
-        Method("auto", _tables("auto"), lambda _: _about_ours(), _CLUSTERS),
-        Method("fused", _tables("mixture"), lambda _: _about_ours(), _CLUSTERS),
+        Method("auto", _tables("auto"), _about_tables, _TABLES, canonical=True),
+        Method("fused", _tables("mixture"), _about_tables, _TABLES, canonical=True),
         Method(
             "erasmo",
             _erasmo(verbalize=False),
-            lambda place: _about_ours(tokens=place.tokens, model=place.base_model),
+            _about_erasmo,
             (*_MODELS, "peft"),
             slow=True,
         ),
         Method(
             "erasmo-nv",
             _erasmo(verbalize=True),
-            lambda place: _about_ours(tokens=place.tokens, model=place.base_model),
+            _about_erasmo,
             (*_MODELS, "peft"),
             slow=True,
         ),
@@ -240,7 +272,7 @@ METHODS: dict[str, Method] = {
         Method(
             "paper",
             _paper,
-            lambda place: _about_ours(steps=place.paper_steps, model=place.base_model),
+            lambda place: about_ours(without=_OF_COLUMNS, steps=place.paper_steps, model=place.base_model),
             _MODELS,
             slow=True,
             rows=lambda place: place.paper_rows,

@@ -15,7 +15,7 @@ from benchmarks.quality.methods import DEFAULT, versions_of
 from erasmo_dagster.errors import ErasmoError, disk_errors
 from erasmo_dagster.experiments.machine import machine
 
-FIGURES = ("ari", "nmi", "acc", "gower_silhouette", "eta2", "stability")
+FIGURES = ("ari", "nmi", "acc", "gower_silhouette", "eta2", "stability", "seeds", "order")
 COSTS = ("seconds", "peak_mb")
 _DIGITS = {**dict.fromkeys(FIGURES, 6), "seconds": 3, "peak_mb": 1}
 _PACKAGES = (
@@ -29,7 +29,9 @@ class Row:
     """One method on one table with one seed. ``k`` is the number of segments asked for, ``n`` the rows.
 
     ``seconds`` are those of the fit, what was kept from before included; ``peak_mb`` is the most that the process held
-    meanwhile. A row with ``error`` has no figures.
+    meanwhile. ``stability`` and ``seeds`` are as :func:`~benchmarks.quality.judge.stability` gives them; ``order`` is
+    the share of rows in the same segment when the columns come from last to first, of the first seed alone. A row with
+    ``error`` has no figures.
     """
 
     dataset: str
@@ -43,6 +45,8 @@ class Row:
     gower_silhouette: float | None = None
     eta2: float | None = None
     stability: float | None = None
+    seeds: float | None = None
+    order: float | None = None
     seconds: float | None = None
     peak_mb: float | None = None
     error: str | None = None

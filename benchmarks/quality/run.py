@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from benchmarks.quality.judge import judged, stability
+from benchmarks.quality.judge import judged, same_segment, stability
 from benchmarks.quality.memory import Peak
 from benchmarks.quality.methods import Fit, Method, Place, code_of_files
 from benchmarks.quality.results import Kept, Row
@@ -29,7 +29,7 @@ Labels = npt.NDArray[np.int64]
 Stability = Literal["none", "quick", "all"]
 T = TypeVar("T")
 
-CODE = 1  # counts changes of the rows' meaning
+CODE = 2  # counts changes of the rows' meaning
 _LONGEST = 300  # characters of an error
 # A panic inside polars is no Exception.
 _FAULTS = (Exception, pl.exceptions.PanicException)
@@ -57,8 +57,13 @@ class Plan:
         for method in self.methods:
             if method.slow and self.slow_datasets is not None and entry.name not in self.slow_datasets:
                 continue
-            found += [(method, seed) for seed in range(self.slow_seeds if method.slow else self.seeds)]
+            seeds = min(self.slow_seeds if method.slow else self.seeds, method.seeds or self.seeds)
+            found += [(method, seed) for seed in range(seeds)]
         return found
+
+    def refits(self, method: Method) -> bool:
+        """Whether a method is fitted again, for its stability and for another order of the columns."""
+        return method.refits and (self.stability == "all" or (self.stability == "quick" and not method.slow))
 
 
 def run_suite(entries: Sequence[Entry | BadEntry], plan: Plan, kept: Kept) -> Iterator[Row]:
@@ -85,7 +90,7 @@ def _row(table: _Table, method: Method, seed: int, plan: Plan, kept: Kept) -> Ro
             chosen = np.random.default_rng(seed).permutation(drawn.sample.frame.height)[:most]
             drawn = drawn.part(np.sort(chosen))
             row = replace(row, n=most)
-        measured = plan.stability == "all" or (plan.stability == "quick" and not method.slow)
+        measured = plan.refits(method)
         digest = _digest(drawn, method, seed, measured, plan.place)
         if (done := kept.get(digest)) is not None:
             return replace(done, dataset=table.name)
@@ -104,16 +109,20 @@ def _measured(row: Row, fits: _Fits, drawn: Drawn, with_stability: bool) -> Row:
     own = fits.get(everything, row.seed)
     figures: dict[str, Any] = dict(judged(drawn, own.labels))
     if with_stability:
-        figures["stability"] = stability(
+        figures |= stability(
             lambda rows, seed: fits.get(rows, seed).labels, own.labels, sample_seed=drawn.sample.seed, seed=row.seed
         )
+        if row.seed == 0:
+            figures["order"] = same_segment(own.labels, lambda: fits.reversed(row.seed))
     return replace(row, **figures, seconds=own.seconds, peak_mb=own.mb)
 
 
 def _digest(drawn: Drawn, method: Method, seed: int, with_stability: bool, place: Place) -> str:
     """What a row depends on: the rows and their groups, the method, the code that judges."""
-    measures = Path(gower.__file__).with_name("measures")
-    judges = [Path(__file__).with_name("judge.py"), Path(gower.__file__), Path(agreement.__file__), measures]
+    package = Path(gower.__file__).parent
+    judges = [Path(__file__).with_name("judge.py"), Path(gower.__file__), Path(agreement.__file__)]
+    judges += [package / "measures" / f"{name}.py" for name in ("separation", "silhouette", "rows")]
+    judges.append(package / "profiling" / "prepare.py")
     told = {
         "code": CODE,
         "rows": drawn.sample.id,
@@ -140,8 +149,14 @@ class _Fits:
 
     def __init__(self, method: Method, drawn: Drawn, place: Place, known: dict[Any, _Timed]) -> None:
         method.load()
-        self._drawn, self._known = drawn, known
+        self._method, self._drawn, self._place, self._known = method, drawn, place, known
         self._fit: Fit = method.open(drawn.sample, place)
+
+    def reversed(self, seed: int) -> Labels:
+        """The labels of all rows with the columns from last to first."""
+        sample = self._drawn.sample.reversed(plan=not self._method.canonical)
+        fit = self._method.open(sample, self._place)
+        return np.asarray(fit(np.arange(sample.frame.height), seed).labels)
 
     def get(self, rows: Positions, seed: int) -> _Timed:
         """The labels of some rows of the sample, with seconds and memory."""

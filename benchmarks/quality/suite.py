@@ -92,7 +92,23 @@ class Sample:
         frame = self.frame[rows]
         name = hashlib.sha256(f"{self.id} ".encode() + np.ascontiguousarray(rows, np.int64).tobytes()).hexdigest()
         plan = fit_text(frame, self.settings)
+        # In the order of the sample's own: a text that is the same has been read already.
+        order = {column.name: at for at, column in enumerate(self.plan.columns)}
+        columns = sorted(plan.columns, key=lambda column: order.get(column.name, len(order)))
+        plan = plan.model_copy(update={"columns": tuple(columns)})
         return Sample(self.name, frame, plan, self.settings, self.k, self.seed, name)
+
+    def reversed(self, *, plan: bool) -> Sample:
+        """The same rows with their columns from last to first; with ``plan`` they are read in that order as well.
+
+        Else they are read in the order that the project chooses, which does not heed the table's.
+        """
+        frame = self.frame.select(reversed(self.frame.columns))
+        read = fit_text(frame, self.settings)
+        if plan:
+            read = self.plan.model_copy(update={"columns": self.plan.columns[::-1]})
+        name = hashlib.sha256(f"{self.id} reversed {plan}".encode()).hexdigest()
+        return Sample(self.name, frame, read, self.settings, self.k, self.seed, name)
 
 
 @dataclass(frozen=True, eq=False)

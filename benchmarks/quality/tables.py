@@ -6,10 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
+from benchmarks.quality.ideas import IDEAS, PREFIX, is_idea
 from benchmarks.quality.methods import DEFAULT, PEER_NAMES
 from benchmarks.quality.results import COSTS, FIGURES, Row, means
 
 TIE = 0.01
+CLEAR = 0.02  # difference of mean ARI by which an idea is better or worse on a table
 FUSED = "fused"
 NONE = "–"
 
@@ -97,9 +99,11 @@ def oracle_gaps(rows: Sequence[Row], method: str = DEFAULT) -> dict[str, tuple[f
 
 def all_tables(rows: Sequence[Row]) -> list[Table]:
     """Everything that is printed of a run."""
-    tables = [by_table(rows), overall(rows)]
+    tables = [by_table(rows), overall(rows)] if any(not is_idea(row.method) for row in rows) else []
     if any(row.method == DEFAULT for row in rows):
         tables += [duels(rows), oracle(rows)]
+    if any(is_idea(row.method) for row in rows):
+        tables.append(ablation(rows))
     if any(row.error for row in rows):
         tables.append(errors(rows))
     return tables
@@ -107,6 +111,7 @@ def all_tables(rows: Sequence[Row]) -> list[Table]:
 
 def by_table(rows: Sequence[Row]) -> Table:
     """ARI of every method on every table, with the deviation over the seeds."""
+    rows = without_ideas(rows)
     found = ari_by_table(rows)
     names = _methods(rows)
     aris = mean_aris(rows)
@@ -120,6 +125,7 @@ def by_table(rows: Sequence[Row]) -> Table:
 
 def overall(rows: Sequence[Row]) -> Table:
     """The mean of every figure by method, the mean rank, and the mean ARI where all methods have a result."""
+    rows = without_ideas(rows)
     found, ranks, names = means(rows), mean_ranks(rows), _methods(rows)
     aris = mean_aris(rows)
     shared = [a for a in aris.values() if all(name in a for name in names)]
@@ -137,7 +143,9 @@ def overall(rows: Sequence[Row]) -> Table:
     head = ("method", "tables", *FIGURES, "ari shared", "rank", *COSTS)
     note = (
         f"`ari shared` is over the {len(shared)} tables on which every method has a result. `rank` is the mean rank by "
-        "ARI, 1 the best; a method without a result ranks last."
+        "ARI, 1 the best; a method without a result ranks last. `stability` is how far refits by two other seeds and "
+        "on two subsets agree, `seeds` those by other seeds alone, `order` the share of rows in the same segment when "
+        "the columns come from last to first."
     )
     return Table("Means over the tables", head, tuple(lines), note)
 
@@ -145,7 +153,7 @@ def overall(rows: Sequence[Row]) -> Table:
 def duels(rows: Sequence[Row], one: str = DEFAULT) -> Table:
     """Wins, ties and losses of a method against every other one."""
     lines = []
-    for other in _methods(rows):
+    for other in _methods(without_ideas(rows)):
         if other != one:
             found = duel(rows, one, other)
             lines.append((other, *map(str, (found.wins, found.ties, found.losses, found.tables))))
@@ -167,6 +175,77 @@ def oracle(rows: Sequence[Row], method: str = DEFAULT) -> Table:
     return Table(
         f"{method} beside the best of each table", ("table", method, "best", "its ARI", "gap"), tuple(lines), note
     )
+
+
+@dataclass(frozen=True)
+class Gain:
+    """An idea beside what it is compared with, on the seeds and tables on which both have a result.
+
+    ``ari`` and ``gain`` are over tables the means over seeds; each has the deviation over the seeds of its mean over
+    tables, None of one seed. ``better`` and ``worse`` count tables on which the gain is beyond 0.02.
+    """
+
+    ari: float
+    ari_deviation: float | None
+    gain: float
+    gain_deviation: float | None
+    better: int
+    worse: int
+    tables: int
+
+
+def gain(rows: Sequence[Row], one: str, other: str) -> Gain | None:
+    """What ``one`` has that ``other`` has not; None where they share no table."""
+    found: dict[str, dict[str, dict[int, float]]] = {}
+    for row in rows:
+        if row.method in (one, other) and row.error is None and row.ari is not None:
+            found.setdefault(row.dataset, {}).setdefault(row.method, {})[row.seed] = row.ari
+    pairs: dict[str, dict[int, tuple[float, float]]] = {}
+    for table, methods in found.items():
+        mine, theirs = methods.get(one, {}), methods.get(other, {})
+        if shared := {seed: (ari, ari - theirs[seed]) for seed, ari in mine.items() if seed in theirs}:
+            pairs[table] = shared
+    if not pairs:
+        return None
+    ari, gains = ([fmean(pair[at] for pair in own.values()) for own in pairs.values()] for at in (0, 1))
+    spread: list[float | None] = []
+    for at in (0, 1):
+        # Of the seeds that every table has, so that no table weighs in one seed alone.
+        seeds = set.intersection(*(set(own) for own in pairs.values()))
+        by_seed = [fmean(own[seed][at] for own in pairs.values()) for seed in sorted(seeds)]
+        spread.append(stdev(by_seed) if len(by_seed) > 1 else None)
+    better, worse = sum(g > CLEAR + 1e-9 for g in gains), sum(g < -CLEAR - 1e-9 for g in gains)
+    return Gain(fmean(ari), spread[0], fmean(gains), spread[1], better, worse, len(pairs))
+
+
+def ablation(rows: Sequence[Row]) -> Table:
+    """What each idea adds or costs."""
+    lines = []
+    for idea in IDEAS:
+        if (found := gain(rows, idea.name, idea.against)) is not None:
+            ari = _with_deviation(found.ari, found.ari_deviation)
+            difference = _with_deviation(found.gain, found.gain_deviation, sign=True)
+            counts = map(str, (found.better, found.worse, found.tables))
+            lines.append((_plain_name(idea.name), ari, _plain_name(idea.against), difference, *counts))
+    note = (
+        f"Mean ARI over the tables on which both have a result, ± the deviation over the seeds of that mean. `better` "
+        f"and `worse` count the tables on which the difference is more than {CLEAR}."
+    )
+    head = ("idea", "ARI", "against", "difference", "better", "worse", "tables")
+    return Table("What each idea adds or costs", head, tuple(lines), note)
+
+
+def idea_list() -> str:
+    """Every idea with its sentence, as a Markdown list."""
+    return "\n".join(f"- {_plain_name(i.name)} (against {_plain_name(i.against)}): {i.says}" for i in IDEAS)
+
+
+def _plain_name(method: str) -> str:
+    return method.removeprefix(PREFIX)
+
+
+def _with_deviation(value: float, deviation: float | None, *, sign: bool = False) -> str:
+    return _number(value, sign=sign) + ("" if deviation is None else f" ± {deviation:.3f}")
 
 
 def errors(rows: Sequence[Row]) -> Table:
@@ -205,6 +284,11 @@ def markdown(table: Table) -> str:
     marks = ["---:" if r else "---" for r in right]
     lines = [f"| {' | '.join(row)} |" for row in (cells[0], marks, *cells[1:])]
     return "\n".join([*lines, *(["", table.note] if table.note else [])])
+
+
+def without_ideas(rows: Sequence[Row]) -> list[Row]:
+    """The rows of the methods that stand beside the peers."""
+    return [row for row in rows if not is_idea(row.method)]
 
 
 def _methods(rows: Sequence[Row]) -> list[str]:

@@ -34,7 +34,7 @@ CODE_VERSIONS = {
     "text_corpus": "2",
     "adapter": "2",
     "embeddings": "3",
-    "segments": "3",
+    "segments": "4",
     "segment_metrics": "3",
     "segment_profile": "1",
 }

@@ -23,6 +23,7 @@ from erasmo_dagster.settings import (
     check_name,
 )
 from erasmo_dagster.settings.base import Strings
+from erasmo_dagster.settings.clustering import Method
 from erasmo_dagster.settings.encoders import EncoderChoice
 from erasmo_dagster.settings.project import read_yaml, validated
 from erasmo_dagster.settings.refresh import Figure
@@ -160,8 +161,12 @@ def _is_level(fields: Any) -> bool:
 
 
 class Algorithm(ClusteringSettings):
-    """One way from vectors to segments: fields of a dataset's `clustering`, but for `k`."""
+    """One way from vectors to segments: fields of a dataset's `clustering`, but for `k`.
 
+    An experiment compares vectors, so that k-means is what stands where no `method` is named.
+    """
+
+    method: Method = Field("kmeans++", description="As in a dataset's file, but for the default.")
     name: str = Field(min_length=1, max_length=80, description="What tables and pictures call it; by default `method`.")
 
     @model_validator(mode="before")
@@ -183,7 +188,7 @@ class Algorithm(ClusteringSettings):
     def settings(self, k: int | Literal["auto"]) -> ClusteringSettings:
         """The settings of one clustering into ``k`` segments."""
         given = self.model_dump(include=self.model_fields_set - {"name"}, exclude_unset=True)
-        return ClusteringSettings.model_validate(given | ({"k": k} if self.takes_k else {}))
+        return ClusteringSettings.model_validate({"method": self.method} | given | ({"k": k} if self.takes_k else {}))
 
 
 class Variant(Settings):

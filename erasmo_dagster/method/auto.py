@@ -3,8 +3,10 @@ of its columns.
 
 Every candidate is drawn on the same rows with the same number of segments, and the one whose segments save the most
 bits in describing the source's own columns is taken (:class:`~erasmo_dagster.method.tables.referee.Referee`). No
-candidate's own space has a say, and no label. Where the number of segments is `auto`, the mixture of the columns
-chooses it for all candidates, by all rows; or that of columns and vectors, where no number tells of the columns alone.
+candidate's own space has a say, and no label. Separation, Gower silhouette, tree and stability are told of each where
+asked for, and choose nothing: on tables with known groups, choosing by any of them was worse. Where the number of
+segments is `auto`, the mixture of the columns chooses it for all candidates, by all rows; or that of columns and
+vectors, where no number tells of the columns alone.
 """
 
 from __future__ import annotations
@@ -21,8 +23,11 @@ import polars as pl
 
 from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.method.base_models import resolve
+from erasmo_dagster.method.candidates import Candidate, Measured, attempted
 from erasmo_dagster.method.clustering import ClusterResult, cluster
-from erasmo_dagster.method.peers import PEERS, by_nearest_row
+from erasmo_dagster.method.measures import Stability
+from erasmo_dagster.method.peers import PEERS, by_nearest_row, peer_steadiness
+from erasmo_dagster.method.steadiness import steadiness
 from erasmo_dagster.method.tables.mixture import LEAST_SHARE
 from erasmo_dagster.method.tables.parts import Encode, Floats
 from erasmo_dagster.method.tables.referee import Referee
@@ -34,25 +39,8 @@ from erasmo_dagster.settings import ClusteringSettings
 # Rows that candidates are compared on, a seeded sample where there are more. Peers are drawn on no others.
 COMPARED_ROWS = 2_000
 NOTHING_SAVED = "None of the ways compared tells more of the columns than its segments cost to describe."
-_DIGITS = 9  # of bits: one partition in another order of segments adds up to others beyond
-HOW_TO_READ = (
-    "Bits saved: how much shorter the segments make the description of a row's columns; more is better, below 0 they "
-    "cost more than they tell."
-)
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """One way to segment the table: ``bits_saved`` a row of those compared, ``smallest`` the smallest segment's share.
-
-    ``refused`` says why it could not be drawn, or may not win; empty where it may.
-    """
-
-    name: str
-    bits_saved: float | None
-    smallest: float
-    seconds: float
-    refused: str = ""
+# Of the stability of candidates, each of which is drawn anew for it; that of the segments taken has more of both.
+STEADY_ROWS, STEADY_RESAMPLES = 500, 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +49,8 @@ class TableSegments:
 
     ``space`` is what the points are of, None where they are the encoder's vectors; ``texts`` the revision of the
     sentence encoder that it reads texts by, if any. ``chosen`` names the candidate that was taken, ``candidates`` are
-    all that were compared, best first; none where the settings name the method.
+    all that were compared, best first; none where the settings name the method. ``stability`` is of these segments,
+    None where it was not asked for or is not defined.
     """
 
     result: ClusterResult
@@ -70,6 +59,7 @@ class TableSegments:
     texts: str | None = None
     chosen: str = ""
     candidates: tuple[Candidate, ...] = ()
+    stability: Stability | None = None
 
     @property
     def labels(self) -> npt.NDArray[np.int64]:
@@ -90,23 +80,46 @@ def segment_table(
     seed: int,
     models_dir: Path,
     vectors: Floats | None = None,
+    encode: Encode | None = None,
+    measured: bool = False,
 ) -> TableSegments:
     """Segments of the rows of ``frame``, by the columns of ``plan``; for `auto` by the best candidate.
 
     ``vectors`` float32[n, d] are the rows' own, by an encoder; where given they are candidates as well, alone and as
-    one more part beside the columns.
+    one more part beside the columns. ``encode`` reads texts as ``clustering.text_model`` does; None is that model
+    itself. ``measured`` asks for the stability of the segments, and for all figures of the candidates, which take about
+    as long again.
 
-    Raises ErasmoError as clustering does, and where no candidate can be drawn.
+    Raises ErasmoError as clustering does, and where no candidate can be drawn. Where the sentence encoder cannot be
+    had, candidates that it reads for are refused.
     """
-    encode = text_encoder(clustering.text_model, models_dir)
+    encode = _failing_once(encode or text_encoder(clustering.text_model, models_dir))
     table = _Table(frame, plan, encode, vectors, seed)
     if clustering.method == "auto":
-        found = _best(table, clustering)
+        found = _best(table, clustering, measured)
     else:
         found = replace(table.drawn(_Way(clustering)), chosen=clustering.method)
+        if measured:
+            found = replace(found, stability=attempted(lambda: table.stability(_Way(clustering), found)))
     if found.space is not None and found.space.needs_texts:
         return replace(found, texts=resolve(clustering.text_model, models_dir).revision)
     return found
+
+
+def _failing_once(encode: Encode) -> Encode:
+    """``encode``, which raises its first ErasmoError ever after: looking for a model that is not there takes long."""
+    failed: list[ErasmoError] = []
+
+    def known(texts: Sequence[str]) -> Floats:
+        if failed:
+            raise failed[0]
+        try:
+            return encode(texts)
+        except ErasmoError as error:
+            failed.append(error)
+            raise
+
+    return known
 
 
 @dataclass(frozen=True)
@@ -196,13 +209,34 @@ class _Table:
         if way.peer:
             k, rows = way.settings.k, self.compared
             assert isinstance(k, int)
-            labels = PEERS[way.peer](self.frame[rows], self.plan, k, way.settings.n_init, self.seed)
+            labels = PEERS[way.peer](self.frame[rows], self.plan, k, way.settings.n_init, self.seed, self.encode)
             return TableSegments(by_nearest_row(points, rows, labels), points, space)
         result = cluster(points, way.settings, seed=self.seed, layout=space.layout)
         return TableSegments(result, points, space)
 
+    def stability(self, way: _Way, found: TableSegments, *, rows: int = 1_000, resamples: int = 10) -> Stability | None:
+        """How stable the segments ``found`` by ``way`` are, on at most ``rows`` of the rows that it draws on."""
+        if not way.peer:
+            layout = None if found.space is None else found.space.layout
+            return steadiness(
+                found.points, found.labels, way.settings, layout, seed=self.seed, rows=rows, resamples=resamples
+            )
+        own = self.compared
+        return peer_steadiness(
+            way.peer,
+            self.frame[own],
+            self.plan,
+            found.points[own],
+            found.labels[own],
+            n_init=way.settings.n_init,
+            encode=self.encode,
+            seed=self.seed,
+            rows=rows,
+            resamples=resamples,
+        )
 
-def _best(table: _Table, clustering: ClusteringSettings) -> TableSegments:
+
+def _best(table: _Table, clustering: ClusteringSettings, measured: bool) -> TableSegments:
     """The segments of the candidate that saves the most bits, with all that were compared."""
     ways = _ways(clustering, table.vectors is not None)
     swept: ClusterResult | None = None
@@ -210,18 +244,26 @@ def _best(table: _Table, clustering: ClusteringSettings) -> TableSegments:
         swept = _choosing(table, ways)
         k = swept.k
         ways = {name: way.with_k(k) for name, way in ways.items()}
-    candidates = _compare(table.sample(), ways)
+    sample = table.sample()
+    candidates = _compare(sample, ways, measured)
     eligible = [candidate for candidate in candidates if not candidate.refused]
     if not eligible:
         raise _nothing({candidate.name: candidate.refused for candidate in candidates})
     chosen = eligible[0]
     found = table.drawn(ways[chosen.name])
+    stable = attempted(lambda: table.stability(ways[chosen.name], found)) if measured else None
+    if measured:
+        steady = {chosen.name: None if stable is None else stable.ari}
+        steady |= {
+            c.name: _steady(sample, ways[c.name]) for c in candidates if c.bits_saved is not None and c != chosen
+        }
+        candidates = [replace(candidate, stability=steady.get(candidate.name)) for candidate in candidates]
     result = found.result
     if swept is not None:
         result = replace(result, sweep=swept.sweep, reason=swept.reason)
     if (chosen.bits_saved or 0.0) <= 0:
         result = replace(result, notes=(*result.notes, NOTHING_SAVED))
-    return replace(found, result=result, chosen=chosen.name, candidates=tuple(candidates))
+    return replace(found, result=result, chosen=chosen.name, candidates=tuple(candidates), stability=stable)
 
 
 def _choosing(table: _Table, ways: dict[str, _Way]) -> ClusterResult:
@@ -257,9 +299,10 @@ def _nothing(refused: dict[str, str]) -> ErasmoError:
     )
 
 
-def _compare(table: _Table, ways: dict[str, _Way]) -> list[Candidate]:
+def _compare(table: _Table, ways: dict[str, _Way], measured: bool) -> list[Candidate]:
     """All candidates, best first."""
     referee = Referee(table.frame, table.plan.columns, seed=table.seed)
+    measures = Measured(table.frame, table.plan.columns, table.seed)
     candidates = []
     for name, way in ways.items():
         started = time.monotonic()
@@ -270,32 +313,17 @@ def _compare(table: _Table, ways: dict[str, _Way]) -> list[Candidate]:
             continue
         smallest = float(np.bincount(found.labels[found.labels >= 0]).min() / table.frame.height)
         refused = f"a segment holds {smallest:.1%} of the rows" if smallest < LEAST_SHARE else ""
-        candidates.append(Candidate(name, referee.bits_saved(found.labels), smallest, seconds, refused))
+        candidate = Candidate(name, referee.bits_saved(found.labels), smallest, seconds, refused)
+        if measured:
+            candidate = measures.told(candidate, found.labels)
+        candidates.append(candidate)
     if all(candidate.refused for candidate in candidates):  # a small segment is better than none
         candidates = [c if c.bits_saved is None else replace(c, refused="") for c in candidates]
     order = list(ways)
-    return sorted(candidates, key=lambda c: (bool(c.refused), -_rounded(c.bits_saved), order.index(c.name)))
+    return sorted(candidates, key=lambda c: (bool(c.refused), -c.rounded_bits, order.index(c.name)))
 
 
-def _rounded(bits: float | None) -> float:
-    return -np.inf if bits is None else round(bits, _DIGITS)
-
-
-def language_model_says(candidates: Sequence[Candidate]) -> str:
-    """One sentence on whether the rows' own vectors add anything to what the columns say.
-
-    By the candidates that may win; where none with vectors may, or none without, by those that may not.
-    """
-    told = [c for c in candidates if c.bits_saved is not None]
-    best = []
-    for with_vectors in (True, False):
-        group = [c for c in told if ("vectors" in c.name) == with_vectors]
-        if not group:
-            return ""
-        best.append(max(_rounded(c.bits_saved) for c in [c for c in group if not c.refused] or group))
-    gain = best[0] - best[1]
-    if gain > 0:
-        return f"The encoder's vectors add {gain:.2g} bits a row to what the columns alone tell."
-    if gain == 0:
-        return "The encoder's vectors add nothing to what the columns alone tell (as many bits)."
-    return f"The encoder's vectors add nothing to what the columns alone tell ({-gain:.2g} bits a row less)."
+def _steady(table: _Table, way: _Way) -> float | None:
+    """How stable the segments that ``way`` has drawn on the rows compared are."""
+    found = attempted(lambda: table.stability(way, table.drawn(way), rows=STEADY_ROWS, resamples=STEADY_RESAMPLES))
+    return None if found is None else found.ari

@@ -22,6 +22,7 @@ from erasmo_dagster.method.auto import TableSegments, segment_table
 from erasmo_dagster.method.clustering import ClusterResult, cluster
 from erasmo_dagster.method.frames import TEXT, as_frame, as_texts, frame_of_array
 from erasmo_dagster.method.reader import Reader
+from erasmo_dagster.method.tables.parts import Encode
 from erasmo_dagster.method.tables.texts import text_encoder
 from erasmo_dagster.method.textual import TextPlan, text_hashes
 from erasmo_dagster.settings import DEFAULT_MODEL, DatasetSettings
@@ -57,7 +58,9 @@ class Erasmo(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         ``erasmo``; others refuse what differs from the default.
     verbalize: numbers in words.
     columns: names, kinds, units and coded values by column, as `columns` in a dataset's YAML.
-    algorithm, n_clusters: ``clustering.method`` and ``clustering.k``.
+    algorithm, n_clusters: ``clustering.method`` and ``clustering.k``. `auto`, the default, compares several ways, on
+        the vectors and on the table's own columns, of arrays as of frames. Other than in a dataset's run, a sentence
+        encoder reads whole rows only of tables that have texts: no other table needs one to be fetched.
     text, adapter, embedding, clustering: further options of these parts of a dataset's YAML.
     random_state: seed of every random step; an integer, a ``RandomState``, or None for another result each time.
     models_dir: folder of fetched base models; by default ``$ERASMO_HOME/models``, else ``~/.cache/erasmo/models``.
@@ -67,6 +70,7 @@ class Erasmo(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
     labels_: int64[n], the training rows' segments; ``n_clusters_`` their number without noise.
     cluster_centers_: float32[k, d], the mean vector of each segment.
     clustering_: all that the clustering found: confidence, the figures of every k that was tried, notes.
+    candidates_: the ways that `auto` compared, best first; empty for other algorithms.
     plan_: how rows become text. ``settings_``: the settings that the parameters come to.
     encoder_: what the encoder is and was trained on: its name, options, weights' revision, training.
     n_features_in_, feature_names_in_: of the table, as in scikit-learn; the latter for frames alone.
@@ -85,7 +89,7 @@ class Erasmo(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         max_tokens: int | None = 200_000,
         verbalize: bool = False,
         columns: Mapping[str, Any] | None = None,
-        algorithm: str = "kmeans++",
+        algorithm: str = "auto",
         n_clusters: int | str = "auto",
         text: Mapping[str, Any] | None = None,
         adapter: Mapping[str, Any] | None = None,
@@ -144,14 +148,14 @@ class Erasmo(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         settings = self._settings(frame)
         reader, clauses = Reader.fit(frame, settings, self._models())
         vectors = reader.vectors(clauses)
-        segmented = _segmented(frame, vectors, reader.plan, settings, self._models())
+        texts = _encoder_of_texts(reader.plan, settings, self._models())
+        segmented = _segmented(frame, vectors, reader.plan, settings, self._models(), texts)
         found: ClusterResult = segmented.result
         self.settings_, self.plan_, self.encoder_, self.clustering_ = settings, reader.plan, reader.about, found
-        self.labels_, self.n_clusters_ = found.labels, found.k
+        self.labels_, self.n_clusters_, self.candidates_ = found.labels, found.k, segmented.candidates
         self.cluster_centers_ = np.stack([vectors[found.labels == k].mean(axis=0) for k in range(found.k)])
-        self._reader, self._space, self._n_features_out = reader, segmented.space, vectors.shape[1]
+        self._reader, self._space, self._texts, self._n_features_out = reader, segmented.space, texts, vectors.shape[1]
         self._segment_of_text = _of_one_segment(text_hashes(clauses).to_list(), found.labels)
-        self._texts = text_encoder(settings.clustering.text_model, self._models())
         return vectors
 
     def _points(self, table: pl.DataFrame, clauses: pl.Series, new: pl.Series) -> Vectors:
@@ -231,11 +235,24 @@ class Erasmo(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
 
 
 def _segmented(
-    frame: pl.DataFrame, vectors: Vectors, plan: TextPlan, settings: DatasetSettings, models: Path
+    frame: pl.DataFrame, vectors: Vectors, plan: TextPlan, settings: DatasetSettings, models: Path, encode: Encode
 ) -> TableSegments:
     if settings.clustering.method not in ON_COLUMNS:
         return TableSegments(cluster(vectors, settings.clustering, seed=settings.seed), vectors)
-    return segment_table(frame, plan, settings.clustering, seed=settings.seed, models_dir=models, vectors=vectors)
+    return segment_table(
+        frame, plan, settings.clustering, seed=settings.seed, models_dir=models, vectors=vectors, encode=encode
+    )
+
+
+def _encoder_of_texts(plan: TextPlan, settings: DatasetSettings, models: Path) -> Encode:
+    """The sentence encoder of columns of text; where there are none, one that refuses to read."""
+    if any(column.kind == "text" for column in plan.columns):
+        return text_encoder(settings.clustering.text_model, models)
+    return _no_texts
+
+
+def _no_texts(texts: Sequence[str]) -> Vectors:
+    raise ErasmoError("Got a table without texts", expected="a column of text for a sentence encoder to be fetched")
 
 
 def _of_one_segment(texts: Sequence[str], labels: Labels) -> dict[str, int]:
@@ -263,6 +280,8 @@ def _fault(fault: Any) -> str:
     if fault["type"] == "extra_forbidden":
         return f"Got {parameter}, which is no option"
     message = fault["msg"].removeprefix("Value error, ")
+    for name, option in _OPTIONS.items():
+        message = message.replace(".".join(option), name)
     shown = "" if fault["type"] == "value_error" else f"={fault['input']!r}"[:80]
     return (
         f"Got {parameter}{shown}: {message[0].lower()}{message[1:]}"

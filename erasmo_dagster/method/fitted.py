@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,8 @@ class FittedClustering:
     (rows in none) and ``reach`` float64[k] (99th percentile of the distances of a segment's rows to its centre) are
     those of the training, by which drift is told. ``table`` is how rows become the points that the model works on; None
     where it works on the encoder's vectors. ``texts`` is the revision of the sentence encoder that reads the table.
+    ``stability`` are figures of the training by their names in :data:`~.quality.METRICS`, and ``jaccard`` (k numbers)
+    is how well each segment is found again; both empty where that is not known.
     """
 
     settings: ClusteringSettings
@@ -41,6 +43,8 @@ class FittedClustering:
     reach: npt.NDArray[np.float64]
     table: TableSpace | None = None
     texts: str | None = None
+    stability: dict[str, float] = field(default_factory=dict)
+    jaccard: tuple[float, ...] = ()
 
     @property
     def rows_by_id(self) -> dict[int, int]:
@@ -138,6 +142,8 @@ class FittedState:
             "noise": self.clustering.noise,
             "table": None if self.clustering.table is None else self.clustering.table.details(),
             "texts": self.clustering.texts,
+            "stability": self.clustering.stability,
+            "jaccard": list(self.clustering.jaccard),
         }
 
 
@@ -154,6 +160,8 @@ def _clustering(described: dict[str, Any] | None, arrays: dict[str, npt.NDArray[
         reach=arrays["reach"],
         table=None if described["table"] is None else TableSpace.from_saved(described["table"], _of_table(arrays)),
         texts=described["texts"],
+        stability=described["stability"],
+        jaccard=tuple(described["jaccard"]),
     )
 
 

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from textwrap import fill
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from erasmo_dagster.method.plot_text import drawn_label
+from erasmo_dagster.method.clustering import ENOUGH
+from erasmo_dagster.method.plot_text import drawn_label, escaped
 from erasmo_dagster.method.quality import centered
+from erasmo_dagster.method.tables.mixture import LEAST_SHARE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from erasmo_dagster.method.candidates import Candidate
     from erasmo_dagster.method.clustering import SweepPoint
 
 # Okabe and Ito's colours, which colour-blind people tell apart; beyond seven segments they return with other marks.
@@ -24,6 +28,12 @@ MARKS = ("o", "^", "s", "D", "v", "P")
 NOISE, INK, FAINT = "#BBBBBB", "#333333", "#888888"
 WIDTH, DPI = 7.0, 100  # 700 pixels
 MOST_LISTED = 14  # segments in a legend or with a bar of their own
+_LETTER = 0.0145  # of the width beside the candidates' names
+_FIGURES = {
+    "silhouette": ("silhouette", "higher is better"),
+    "calinski_harabasz": ("Calinski-Harabasz", "higher is better"),
+    "davies_bouldin": ("Davies-Bouldin", "lower is better"),
+}
 
 
 class LossLike(Protocol):
@@ -131,25 +141,106 @@ def segment_sizes(counts: Mapping[int, int], *, dpi: int = DPI) -> bytes:
     return to_png(figure)
 
 
-def k_sweep(points: Sequence[SweepPoint], chosen: int, *, dpi: int = DPI) -> bytes:
-    """The figures by number of segments, side by side; the chosen number is marked."""
+def k_sweep(
+    points: Sequence[SweepPoint],
+    chosen: int,
+    *,
+    rows: int | None = None,
+    choose_by: str | None = None,
+    reason: str = "",
+    dpi: int = DPI,
+) -> bytes:
+    """The figures by number of segments; the chosen number is marked, and the figure by which it was, ``choose_by``.
+
+    Where there are bits saved, they come first, with a line at what is enough of them. Of ``rows`` rows, numbers of
+    segments that leave one too small are hollow. ``reason`` stands below.
+    """
     from matplotlib.ticker import MaxNLocator
 
-    figure, panels = blank_figure(2.6, columns=3, dpi=dpi)
-    titles = {
-        "silhouette": "silhouette\nhigher is better",
-        "calinski_harabasz": "Calinski-Harabasz\nhigher is better",
-        "davies_bouldin": "Davies-Bouldin\nlower is better",
-    }
-    for axes, (name, title) in zip(panels, titles.items(), strict=True):
-        values = {point.k: getattr(point, name) for point in points}
-        axes.plot(list(values), list(values.values()), color=COLOURS[0], marker="o", markersize=4, linewidth=1.5)
-        if chosen in values:
-            axes.axvline(chosen, color="#DDDDDD", linewidth=6, zorder=0)
-            axes.plot(chosen, values[chosen], "o", color=COLOURS[5], markersize=8)
-        axes.set_title(title, fontsize=9, color=INK)
+    measured = [point for point in points if point.bits_saved is not None]
+    lines = fill(escaped(reason), 96)
+    height = 2.6 + 2.3 * bool(measured) + 0.17 * (lines.count("\n") + 1) * bool(lines)
+    figure, panels = _sweep_panels(height, bits=bool(measured), dpi=dpi)
+    for axes, (name, (title, better)) in zip(panels[-3:], _FIGURES.items(), strict=True):
+        decides = ", which decides" if name == choose_by else ""
+        axes.set_title(f"{title}{decides}\n{better}", fontsize=9, color=INK)
+        _line_by_k(axes, {point.k: getattr(point, name) for point in points}, chosen)
+    if measured:
+        _bits_by_k(panels[0], measured, chosen, rows, decides=choose_by == "bits_saved")
+    for axes in panels:
         axes.set_xlabel("segments")
-        axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
+    if lines:
+        figure.supxlabel(lines, fontsize=9, color=INK, x=0.01, ha="left", linespacing=1.3)
+    return to_png(figure)
+
+
+def _sweep_panels(height: float, *, bits: bool, dpi: int) -> tuple[Figure, Sequence[Axes]]:
+    """Three panels side by side, and where there are ``bits`` one above, as wide as all."""
+    if not bits:
+        return blank_figure(height, columns=3, dpi=dpi)
+    figure, first = blank_figure(height, columns=3, rows=2, dpi=dpi)
+    for axes in first[1:3]:
+        axes.remove()
+    grid = first[0].get_gridspec()
+    assert grid is not None
+    first[0].set_subplotspec(grid[0, :])
+    return figure, [first[0], *first[3:]]
+
+
+def _line_by_k(axes: Axes, values: Mapping[int, float], chosen: int) -> None:
+    axes.plot(list(values), list(values.values()), color=COLOURS[0], marker="o", markersize=4, linewidth=1.5)
+    if chosen in values:
+        axes.axvline(chosen, color="#DDDDDD", linewidth=6, zorder=0)
+        axes.plot(chosen, values[chosen], "o", color=COLOURS[5], markersize=8)
+
+
+def _bits_by_k(axes: Axes, points: Sequence[SweepPoint], chosen: int, rows: int | None, *, decides: bool) -> None:
+    """Bits saved by number of segments; what has too small a segment is hollow, and counts for no line."""
+    values = {point.k: float(point.bits_saved or 0.0) for point in points}
+    least = 0 if rows is None else max(2, round(LEAST_SHARE * rows))
+    small = [point.k for point in points if point.smallest < least]
+    most = max(value for k, value in values.items() if k not in small or len(small) == len(values))
+    _line_by_k(axes, values, chosen)
+    if small:
+        told = f"smallest segment below {LEAST_SHARE:.0%} of the rows"
+        axes.plot(small, [values[k] for k in small], "o", ms=5, mfc="white", mec=COLOURS[0], ls="none", label=told)
+    if decides and most > 0:
+        told = f"enough: {ENOUGH:.0%} of the most, {most:.2g}"
+        axes.axhline(ENOUGH * most, color=FAINT, linewidth=1, linestyle="--", zorder=0, label=told)
+    if chosen in values:
+        axes.plot([], [], "o", color=COLOURS[5], markersize=7, label=f"chosen: {chosen}")
+    axes.legend(fontsize=9, labelcolor=INK, framealpha=0.8, edgecolor="none")
+    title = "bits saved a row, which decide" if decides else "bits saved a row"
+    axes.set_title(f"{title}\nhigher is better", fontsize=9, color=INK)
+
+
+def leaderboard(candidates: Sequence[Candidate], chosen: str, *, dpi: int = DPI) -> bytes:
+    """A bar for each candidate's bits saved, in their order; ``chosen`` is coloured, what may not win is hatched."""
+    bits = [0.0 if candidate.bits_saved is None else candidate.bits_saved for candidate in candidates]
+    figure, (axes,) = blank_figure(0.75 + 0.34 * len(bits), dpi=dpi)
+    drawn = axes.barh(range(len(bits)), bits, height=0.66)
+    start = 1.05 * min(0.0, *bits)
+    width = max(1.05 * max(0.0, *bits) - start, 1e-9)
+    for at, (bar, candidate) in enumerate(zip(drawn, candidates, strict=True)):
+        bar.set_facecolor(COLOURS[5] if candidate.name == chosen else COLOURS[4])
+        told = [] if candidate.bits_saved is None else [f"{candidate.bits_saved:.2f}"]
+        told += ["chosen"] if candidate.name == chosen else []
+        if candidate.refused:
+            bar.set(facecolor="white", edgecolor=NOISE, hatch="////")
+            told.append(drawn_label(candidate.refused, 44 if candidate.bits_saved is None else 36))
+        said, end = ", ".join(told), max(0.0, bits[at])
+        axes.annotate(said, (end, at), (4, 0), textcoords="offset points", va="center", fontsize=9, color=INK).set(
+            in_layout=False
+        )
+        width = max(width, (end - start) / (0.97 - _LETTER * len(said)))  # room for the text beside every bar
+    axes.axvline(0, color=FAINT, linewidth=0.8)
+    axes.set_yticks(range(len(bits)), [drawn_label(candidate.name, 40) for candidate in candidates])
+    axes.invert_yaxis()
+    axes.margins(y=0.02)
+    axes.set_xlim(start, start + width)
+    axes.set_xlabel("bits saved a row: higher is better")
+    axes.tick_params(axis="y", length=0)
     return to_png(figure)
 
 

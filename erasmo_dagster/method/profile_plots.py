@@ -25,12 +25,16 @@ if TYPE_CHECKING:
 MOST_COLUMNS = 16  # rows of the heat map
 MOST_SEGMENTS = 12  # in one picture; more cannot be read at this width
 MOST_PANELS = 8
+MOST_IN_A_ROW = 4  # figures over versions
 MOST_VALUES = 7  # categories with a colour of their own
 MORE, LESS = COLOURS[5], COLOURS[0]  # than in the rest: vermilion and blue, which colour-blind people tell apart
 NEW, GONE, OTHERS = "new", "gone", "others"
 MISSING, OTHER = "(missing)", "(other)"
 FIGURE_NAMES = {
+    "separation": "separation",
     "gower_silhouette": "Gower silhouette",
+    "tree_accuracy": "tree accuracy",
+    "stability": "stability",
     "silhouette": "silhouette",
     "calinski_harabasz": "Calinski-Harabasz",
     "davies_bouldin": "Davies-Bouldin",
@@ -165,7 +169,10 @@ def metrics_over_versions(figures: Sequence[tuple[int, Mapping[str, float]]], *,
     from matplotlib.ticker import MaxNLocator
 
     kept = [name for name in OVER_TIME if any(np.isfinite(of.get(name, np.nan)) for _, of in figures)]
-    figure, panels = blank_figure(2.1, max(1, len(kept)), dpi=dpi)
+    down = -(-len(kept) // MOST_IN_A_ROW) or 1
+    figure, panels = blank_figure(2.1 * down, -(-len(kept) // down) or 1, rows=down, dpi=dpi)
+    for axes in panels[max(1, len(kept)) :]:
+        axes.remove()
     for name, axes in zip(kept, panels, strict=False):
         line = np.array([of.get(name, np.nan) for _, of in figures], dtype=float)
         places = np.arange(len(line))

@@ -22,7 +22,9 @@ __all__ = [
     "external_metrics",
     "internal_metrics",
     "paper_metrics",
+    "read_jaccard",
     "read_metrics",
+    "read_stability",
 ]
 
 Floats = npt.NDArray[np.floating]
@@ -31,6 +33,10 @@ Labels = npt.NDArray[np.integer]
 # Kaufman and Rousseeuw (1990), "Finding Groups in Data", chapter 2: below .25 no substantial structure, from .5 on a
 # reasonable one.
 LOOSE, CLEAR = 0.25, 0.5
+# Hennig (2007), "Cluster-wise assessment of cluster stability", CSDA 52: how a segment's mean Jaccard is read.
+DOUBTFUL, VALID, HIGHLY_STABLE = 0.6, 0.75, 0.85
+# Steinley (2004), "Properties of the Hubert-Arabie adjusted Rand index", Psychological Methods 9.
+POOR, GOOD, EXCELLENT = 0.65, 0.8, 0.9
 # Share of the variance that lies between the segments, from which they are called separated: a convention of ours.
 SEPARATED = 1 / 3
 
@@ -119,7 +125,7 @@ METRICS: dict[str, MetricInfo] = {
         (
             "stability",
             "Agreement (adjusted Rand index) of the segments with those found on resampled rows; 1 is the same, 0 "
-            "chance.",
+            "chance, 0.8 good and below 0.65 poor.",
             True,
             -0.5,
             1.0,
@@ -133,14 +139,16 @@ METRICS: dict[str, MetricInfo] = {
         ),
         (
             "stability_split_half",
-            "Agreement (adjusted Rand index) of segments found on two halves of the rows; 1 is the same, 0 chance.",
+            "Agreement (adjusted Rand index) of segments found on two halves of the rows; 1 is the same, 0 chance; "
+            "mostly lower than stability, since halves have fewer rows.",
             True,
             -0.5,
             1.0,
         ),
         (
             "stability_seeds",
-            "Agreement (adjusted Rand index) of the segments with those found by other seeds; 1 is the same, 0 chance.",
+            "Agreement (adjusted Rand index) of the segments with those found by other seeds; below 0.9 the seed "
+            "decides on some of them.",
             True,
             -0.5,
             1.0,
@@ -148,7 +156,15 @@ METRICS: dict[str, MetricInfo] = {
         (
             "stability_worst_segment",
             "How well the least stable segment is found again on resampled rows (Jaccard, 0 to 1); below 0.6 do not "
-            "trust it.",
+            "trust it, from 0.75 on it is valid.",
+            True,
+            0.0,
+            1.0,
+        ),
+        (
+            "stability_orders",
+            "Share of rows that keep their segment where their columns are read in another order, 0 to 1; rows are "
+            "always read in one order, so that of the source never matters.",
             True,
             0.0,
             1.0,
@@ -326,6 +342,36 @@ def read_metrics(metrics: Mapping[str, float]) -> str:
         f"{metrics['calinski_harabasz']:.4g}: {share:.0%} of the variance lies between segments, a third or more is "
         "separated); compare these figures only with others of the same vectors."
     )
+
+
+def read_stability(metrics: Mapping[str, float]) -> str:
+    """One sentence on whether the segments are found again; empty where that is not known."""
+    agreement = metrics.get("stability")
+    if agreement is None:
+        return ""
+    if agreement >= EXCELLENT:
+        verdict = "Stable: resampled rows give much the same segments"
+    elif agreement >= GOOD:
+        verdict = "Mostly stable: resampled rows move the borders of segments"
+    elif agreement >= POOR:
+        verdict = "Stable in part: resampled rows give some other segments"
+    else:
+        verdict = "Not stable: resampled rows give other segments, so take these for one cut of many"
+    parts = [f"{verdict} (adjusted Rand index {agreement:.2f}: below {POOR} is poor, from {GOOD} on good)"]
+    if (worst := metrics.get("stability_worst_segment")) is not None:
+        parts.append(f"the least stable one is {read_jaccard(worst)} (Jaccard {worst:.2f})")
+    if (seeds := metrics.get("stability_seeds")) is not None and seeds < EXCELLENT:
+        parts.append(f"the seed decides on some of them (other seeds agree by {seeds:.2f})")
+    return "; ".join(parts) + "."
+
+
+def read_jaccard(jaccard: float) -> str:
+    """What Hennig says of a segment that is found again with this mean Jaccard similarity, 0 to 1."""
+    if jaccard < DOUBTFUL:
+        return "not to be trusted"
+    if jaccard < VALID:
+        return "a pattern whose rows are doubtful"
+    return "valid" if jaccard < HIGHLY_STABLE else "highly stable"
 
 
 def _variance_between(metrics: Mapping[str, float]) -> float | None:

@@ -36,7 +36,10 @@ class Trait:
 
 @dataclass(frozen=True)
 class Segment:
-    """A segment with all that is said of it; words are empty and traits none where there is no profile."""
+    """A segment with all that is said of it; words are empty and traits none where there is no profile.
+
+    ``jaccard`` is how well it is found again on resampled rows; None where that is not known.
+    """
 
     segment_id: int
     name: str
@@ -50,6 +53,7 @@ class Segment:
     central: tuple[str, ...] = ()
     doubtful: tuple[str, ...] = ()
     traits: tuple[Trait, ...] = ()
+    jaccard: float | None = None
 
 
 @dataclass(frozen=True)

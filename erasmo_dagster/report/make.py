@@ -17,7 +17,7 @@ from erasmo_dagster.method.fitted import FittedState
 from erasmo_dagster.report.gather import gather_report
 from erasmo_dagster.report.render import render_report
 from erasmo_dagster.settings import Project, check_name, load_dataset
-from erasmo_dagster.store.artifacts import text_dir
+from erasmo_dagster.store.artifacts import state_dir, text_dir
 from erasmo_dagster.store.standing import read_drawn_in
 from erasmo_dagster.store.versions import StageOutput, stage_output
 from erasmo_dagster.store.warehouse import open_warehouse, read_segments
@@ -57,7 +57,12 @@ def make_report(project: Project, dataset: str) -> str:
     with duckdb.connect(project.published, read_only=True) as con:
         data = gather_report(con, dataset)
     outputs = _outputs(project, dataset, data.version)
-    data = replace(data, labels={**data.labels, **_labels(project, dataset, outputs)})
+    jaccard = _jaccard(project, dataset, outputs)
+    data = replace(
+        data,
+        labels={**data.labels, **_labels(project, dataset, outputs)},
+        segments=tuple(replace(segment, jaccard=jaccard.get(segment.segment_id)) for segment in data.segments),
+    )
     names = {segment.segment_id: segment.name for segment in data.segments}
     return render_report(data, _projection(project, dataset, outputs, names), _provenance(project, dataset, outputs))
 
@@ -81,6 +86,17 @@ def _labels(project: Project, dataset: str, outputs: dict[str, StageOutput]) -> 
     except ErasmoError:
         return {}
     return {column.name: column.label for column in plan.columns}
+
+
+def _jaccard(project: Project, dataset: str, outputs: dict[str, StageOutput]) -> dict[int, float]:
+    """How well each segment is found again on resampled rows, by its id; none where that is not known."""
+    if "segments" not in outputs:
+        return {}
+    try:
+        fitted = FittedState.load(state_dir(project, dataset, outputs["segments"].version)).clustering
+    except ErasmoError:
+        return {}
+    return dict(zip(fitted.segment_ids, fitted.jaccard, strict=False)) if fitted is not None else {}
 
 
 def _projection(project: Project, dataset: str, outputs: dict[str, StageOutput], names: dict[int, str]) -> bytes | None:

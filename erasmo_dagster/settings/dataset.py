@@ -159,7 +159,7 @@ class DatasetSettings(Settings):
     encoder: EncoderChoice = Field(ErasmoOptions(), description="What turns a row's text into a vector.")
     adapter: AdapterSettings = Field(AdapterSettings(), description="How the base model is fine-tuned.")
     embedding: EmbeddingSettings = Field(EmbeddingSettings(), description="How texts become vectors.")
-    clustering: ClusteringSettings = Field(ClusteringSettings(), description="How vectors become segments.")
+    clustering: ClusteringSettings = Field(ClusteringSettings(), description="How rows become segments.")
     naming: NamingSettings = Field(NamingSettings(), description="What the segments are called.")
     refresh: RefreshSettings = Field(RefreshSettings(), description="When the dataset is run, and what a change costs.")
     gate: GateSettings = Field(GateSettings(), description="What a version must show before it is published.")

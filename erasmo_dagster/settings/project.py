@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.settings.base import Duration, Settings
+from erasmo_dagster.settings.clustering import ON_COLUMNS
 from erasmo_dagster.settings.dataset import DatasetSettings
 from erasmo_dagster.settings.refresh import NotifySettings
 
@@ -231,6 +232,10 @@ def anchored(settings: DatasetSettings, project: Project) -> DatasetSettings:
         model = f"path:{project.root / Path((summarize.model or '')[len('path:') :]).expanduser()}"
         own = summarize.model_copy(update={"model": model})
         changed["text"] = settings.text.model_copy(update={"summarize": own})
+    clustering = settings.clustering
+    if clustering.method in ON_COLUMNS and clustering.text_model.startswith("path:"):
+        model = f"path:{project.root / Path(clustering.text_model[len('path:') :]).expanduser()}"
+        changed["clustering"] = clustering.model_copy(update={"text_model": model})
     return settings.model_copy(update=changed)
 
 

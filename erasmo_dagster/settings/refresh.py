@@ -30,7 +30,17 @@ LabelFigure = Literal[
 # Those of every cell of an experiment, which has a column for each.
 Figure = Literal["silhouette", "calinski_harabasz", "davies_bouldin", "gower_silhouette", LabelFigure]
 # A version's are more: they take seconds of a large table, too many for a grid of cells.
-GateFigure = Literal[Figure, "separation", "separation_p", "tree_accuracy"]
+GateFigure = Literal[
+    Figure,
+    "separation",
+    "separation_p",
+    "tree_accuracy",
+    "stability",
+    "stability_split_half",
+    "stability_seeds",
+    "stability_worst_segment",
+    "stability_orders",
+]
 
 
 class RefreshSettings(Settings):

@@ -53,7 +53,7 @@ def compose(draft: Draft, command: str) -> str:
             for name, (kind, remark) in draft.columns.items()
         ]
     lines += [
-        "# clustering: {k: 4}  # by default the number of segments is chosen by a sweep",
+        "# clustering: {k: 4}  # by default several methods and numbers are compared, and the best is taken",
         "# adapter: {max_tokens: 200000}  # what fine-tuning may cost",
     ]
     return "\n".join(lines) + "\n"

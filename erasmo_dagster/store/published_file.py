@@ -15,7 +15,7 @@ from erasmo_dagster.store.experiments import COMMENTS as EXPERIMENT_COMMENTS
 from erasmo_dagster.store.experiments import leaderboard, published_cells
 from erasmo_dagster.store.sources import ENTITY_KEY
 from erasmo_dagster.store.sql import literal, quote
-from erasmo_dagster.store.versions import StageOutput, stage_output
+from erasmo_dagster.store.versions import FITTED_STATE, StageOutput, stage_output
 
 # The columns that publish adds to a source's own.
 WIDE_COLUMNS = ("entity_key", "segment_id", "segment_name", "confidence", "version", "assigned_at")
@@ -59,6 +59,9 @@ _TABLES = {
     "segment_metrics": """
         SELECT m.* REPLACE (c.version AS version) FROM main.segment_metrics m
         JOIN chosen_versions c ON m.dataset = c.dataset AND m.version = c.metrics_version""",
+    "segment_leaderboard": """
+        SELECT l.* REPLACE (c.version AS version) FROM main.segment_candidates l
+        JOIN chosen_versions c ON l.dataset = c.dataset AND l.version = c.fitted_version""",
     "segment_history": """
         SELECT h.dataset, h.entity_key, h.segment_id, n.segment_name, h.* EXCLUDE (dataset, entity_key, segment_id)
         FROM next_history h LEFT JOIN known_names n ON h.dataset = n.dataset AND h.segment_id = n.segment_id""",
@@ -115,6 +118,23 @@ _COMMENTS = {
     "segment_metrics.metric": "Name of the figure.",
     "segment_metrics.value": "Its value.",
     "segment_metrics.description": "How to read it.",
+    "segment_leaderboard": "One row per dataset and way to segment it that clustering.method auto has compared, on the "
+    "same rows; of a refresh without retraining, those of the training.",
+    "segment_leaderboard.version": "Version of the dataset that is published.",
+    "segment_leaderboard.candidate": "What was clustered, and how.",
+    "segment_leaderboard.chosen": "Whether the published segments are this one's.",
+    "segment_leaderboard.rank": "1 for the one that saves the most bits; null for those that may not be chosen.",
+    "segment_leaderboard.bits_saved": "How many bits shorter the segments make the description of a row's columns; "
+    "below 0 they cost more than they tell. Null where it could not be drawn.",
+    "segment_leaderboard.separation": "Share of what tells rows apart, column by column, that lies between the "
+    "segments, 0 to 1.",
+    "segment_leaderboard.gower_silhouette": "Silhouette by the table's own columns, -1 to 1.",
+    "segment_leaderboard.tree_accuracy": "Share of the rows whose segment a small tree tells, 0 to 1.",
+    "segment_leaderboard.stability": "Agreement (adjusted Rand index) with the same method on resampled rows: 1 is "
+    "always the same, 0 is chance.",
+    "segment_leaderboard.smallest": "Share of the rows that its smallest segment holds, 0 to 1.",
+    "segment_leaderboard.seconds": "What drawing it took.",
+    "segment_leaderboard.refused": "Why it may not be chosen; empty where it may.",
     "segment_history": "One row per uninterrupted stay of an entity in a segment: who was where, when.",
     "segment_history.from_version": "Version with which the stay began.",
     "segment_history.valid_from": "When it was published, UTC.",
@@ -163,13 +183,15 @@ def build_file(
     """
     con.execute(
         "CREATE TEMP TABLE chosen_versions (dataset VARCHAR, version INTEGER,"
-        " segments_version INTEGER, metrics_version INTEGER, profile_version INTEGER)"
+        " segments_version INTEGER, metrics_version INTEGER, profile_version INTEGER, fitted_version INTEGER)"
     )
     for name, version in chosen.items():
         held = [
             needed(con, name, version, stage).version for stage in ("segments", "segment_metrics", "segment_profile")
         ]
-        con.execute("INSERT INTO chosen_versions VALUES (?, ?, ?, ?, ?)", [name, version, *held])
+        fitted = stage_output(con, name, version, FITTED_STATE)
+        trained = None if fitted is None else fitted.version
+        con.execute("INSERT INTO chosen_versions VALUES (?, ?, ?, ?, ?, ?)", [name, version, *held, trained])
     _hide(con, datasets, chosen)
     con.execute(
         "CREATE TEMP VIEW known_names AS WITH chosen AS (SELECT d.dataset, d.segment_id, d.segment_name"

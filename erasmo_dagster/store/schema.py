@@ -125,6 +125,14 @@ CREATE TABLE experiments (
     finished_at TIMESTAMP NOT NULL, PRIMARY KEY (experiment, cell)
 );
 """,
+    # 5: the ways to segment a table that `clustering.method: auto` compared, under the version that was trained.
+    """
+CREATE TABLE segment_candidates (
+    dataset VARCHAR NOT NULL, version INTEGER NOT NULL, candidate VARCHAR NOT NULL, chosen BOOLEAN NOT NULL,
+    rank INTEGER, bits_saved DOUBLE, separation DOUBLE, gower_silhouette DOUBLE, tree_accuracy DOUBLE,
+    stability DOUBLE, smallest DOUBLE NOT NULL, seconds DOUBLE NOT NULL, refused VARCHAR NOT NULL
+);
+""",
 )
 
 SCHEMA_VERSION = len(_SCRIPTS)

@@ -8,7 +8,7 @@ another one.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from glob import escape
 from pathlib import Path
@@ -24,6 +24,15 @@ from erasmo_dagster.store.schema import migrate
 
 # Vectors by an encoder, and points of the table's own columns.
 VectorKind = Literal["embeddings", "points"]
+
+_FIGURES = ("bits_saved", "separation", "gower_silhouette", "tree_accuracy", "stability", "smallest", "seconds")
+_CANDIDATE: dict[str, type[pl.DataType]] = {
+    "candidate": pl.String,
+    "chosen": pl.Boolean,
+    "rank": pl.Int32,
+    **dict.fromkeys(_FIGURES, pl.Float64),
+    "refused": pl.String,
+}
 
 
 @contextmanager
@@ -226,6 +235,14 @@ def read_memberships(con: duckdb.DuckDBPyConnection, dataset: str, version: int)
     )
 
 
+def write_candidates(
+    con: duckdb.DuckDBPyConnection, dataset: str, version: int, candidates: Sequence[Mapping[str, Any]]
+) -> None:
+    """Replace the ways that a version's training compared: rows with the columns of segment_candidates; often none."""
+    rows = [{name: candidate[name] for name in _CANDIDATE} for candidate in candidates]
+    _replace(con, "segment_candidates", dataset, version, pl.DataFrame(rows, schema=_CANDIDATE))
+
+
 def read_standing(
     con: duckdb.DuckDBPyConnection, dataset: str, corpus_version: int, segments_version: int
 ) -> pl.DataFrame:
@@ -304,6 +321,7 @@ def delete_version(con: duckdb.DuckDBPyConnection, dataset: str, version: int) -
         "corpus",
         "segments",
         "segment_memberships",
+        "segment_candidates",
         "segment_metrics",
         "segment_descriptions",
         "segment_profile",

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.quality.__main__ import main
+from benchmarks.quality.__main__ import _methods, _parser, main
 from tests.benchmarks.planted import planted
 
 
@@ -22,10 +22,13 @@ def data(tmp_path: Path) -> Path:
     return folder
 
 
-def call(data: Path, *given: str) -> int:
+def needed(data: Path) -> list[str]:
     out = data.parent / "out" / "results.json"
-    told = ["--data", str(data), "--suite", str(data / "suite.yaml"), "--out", str(out), "--models", str(data / "m")]
-    return main([*told, *given])
+    return ["--data", str(data), "--suite", str(data / "suite.yaml"), "--out", str(out), "--models", str(data / "m")]
+
+
+def call(data: Path, *given: str) -> int:
+    return main([*needed(data), *given])
 
 
 def test_a_run_prints_its_tables_and_goes_on_where_it_was(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -49,11 +52,33 @@ def test_a_run_prints_its_tables_and_goes_on_where_it_was(data: Path, capsys: py
     assert json.loads(file.read_text())["rows"] == results["rows"]  # seconds too: nothing was run again
 
 
+def test_ideas_are_run_beside_the_methods_and_have_their_table(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    methods = "fused,idea:points-kmeans,idea:no-prior"
+    assert call(data, "--datasets", "planted", "--methods", methods, "--seeds", "2", "--no-stability") == 0
+    printed = capsys.readouterr().out
+    assert "points-kmeans  1.000 ± 0.000  fused    0.000 ± 0.000 " in printed
+    results = json.loads((data.parent / "out" / "results.json").read_text())
+    assert [row["method"] for row in results["rows"]] == [
+        name for name in ("fused", "idea:points-kmeans", "idea:no-prior") for _ in range(2)
+    ]
+    assert "--ideas" in _parser().format_help()
+    asked = _methods(_parser().parse_args([*needed(data), "--methods", "auto", "--ideas", "tuned,views", "--full"]))
+    names = [method.name for method in asked]
+    assert names[:4] == ["auto", "erasmo", "erasmo-nv", "paper"]
+    assert names[-2:] == ["idea:contrast-minilm", "idea:contrast-causal"]
+    assert "idea:consensus" in names
+    assert "idea:no-prior" not in names
+    every = [method.name for method in _methods(_parser().parse_args([*needed(data), "--ideas"]))]
+    assert "idea:no-prior" in every
+    assert not any("causal" in name for name in every)
+
+
 @pytest.mark.parametrize(
     ("given", "told"),
     [
         (("--methods", "kmeans"), "Got method 'kmeans'"),
         (("--datasets", "zoo"), "Got table 'zoo'"),
+        (("--ideas", "zoo"), "Got ideas 'zoo'"),
         (("--slow-datasets", "zoo"), "Got table 'zoo'"),
         (("--data", "nowhere"), "Got --data nowhere"),
         (("--suite", "nowhere.yaml"), "nowhere.yaml"),

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks.quality import judge, memory
-from benchmarks.quality.judge import external, judged, label_free, stability
+from benchmarks.quality.judge import external, judged, label_free, same_segment, stability
 from benchmarks.quality.memory import Peak, resident, so_far
 from tests.benchmarks.planted import drawn_of, planted
 
@@ -55,7 +55,7 @@ def test_stability_is_of_two_other_seeds_and_two_subsets() -> None:
         assert np.array_equal(rows, np.sort(rows))
         return (groups[rows] + seed) % 4  # other numbers, the same segments
 
-    assert stability(refit, groups, sample_seed=0, seed=5) == 1.0
+    assert stability(refit, groups, sample_seed=0, seed=5) == {"seeds": 1.0, "stability": 1.0}
     assert calls == [(100, 6), (100, 7), (80, 5), (80, 5)]
 
 
@@ -69,12 +69,31 @@ def test_stability_counts_each_pair_for_a_third_and_chance_as_none() -> None:
             else np.random.default_rng(len(rows) + rows[:9].sum()).integers(0, 2, len(rows))
         )
 
-    assert stability(by_rows, groups, sample_seed=0, seed=0) == pytest.approx(2 / 3, abs=0.01)
+    found = stability(by_rows, groups, sample_seed=0, seed=0)
+    assert found["seeds"] == 1.0
+    assert found["stability"] == pytest.approx(2 / 3, abs=0.01)
+
+    def not_on_parts(rows: np.ndarray, seed: int) -> np.ndarray:
+        if len(rows) < 2_000:
+            raise RuntimeError("not on a subset")
+        return groups
+
+    assert stability(not_on_parts, groups, sample_seed=0, seed=0) == {"seeds": 1.0, "stability": None}
 
     def failing(rows: np.ndarray, seed: int) -> np.ndarray:
-        raise RuntimeError("not on a subset")
+        raise RuntimeError("not at all")
 
-    assert stability(failing, groups, sample_seed=0, seed=0) is None
+    assert stability(failing, groups, sample_seed=0, seed=0) == {"seeds": None, "stability": None}
+
+
+def test_rows_are_in_the_same_segment_whatever_its_number() -> None:
+    labels = np.repeat([0, 1, 2], 10)
+    other = np.repeat([7, 3, 5], 10)
+    assert same_segment(labels, lambda: other) == 1.0
+    other[:2] = 3
+    assert same_segment(labels, lambda: other) == pytest.approx(28 / 30)
+    assert same_segment(labels, lambda: np.zeros(30, np.int64)) == pytest.approx(1 / 3)  # one to one
+    assert same_segment(labels, lambda: other[:3]) is None
 
 
 @pytest.mark.parametrize("settable", [True, False])

@@ -47,23 +47,29 @@ def test_methods_are_named_in_order_and_slow_ones_asked_for() -> None:
 
 @pytest.mark.parametrize(("name", "method"), [("auto", "auto"), ("fused", "mixture")])
 def test_the_projects_own_methods_get_the_table_without_its_label(
-    drawn: Drawn, place: Place, monkeypatch: pytest.MonkeyPatch, name: str, method: str
+    drawn: Drawn, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, method: str
 ) -> None:
     given = []
 
-    def segment_table(frame, plan, clustering, *, seed, models_dir, vectors=None):  # type: ignore[no-untyped-def]
-        given.append((frame.columns, len(plan.columns), clustering, seed, models_dir, vectors))
+    def segment_table(frame, plan, clustering, *, seed, models_dir, vectors=None, encode):  # type: ignore[no-untyped-def]
+        given.append(
+            (frame.columns, len(plan.columns), clustering, seed, models_dir, vectors, encode(["a text"]).shape)
+        )
         return SimpleNamespace(labels=np.zeros(frame.height, np.int64), k=1, chosen="stand-in")
 
     module = ModuleType("erasmo_dagster.method.auto")
     module.segment_table = segment_table  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "erasmo_dagster.method.auto", module)
     monkeypatch.setattr(methods, "ClusteringSettings", SimpleNamespace(model_validate=lambda told: told))
+    place = replace(place, sentence_model=f"path:{tiny_sentence_encoder(tmp_path / 'encoder')}")
     fit = METHODS[name].open(drawn.sample, place)
     assert len(fit(ROWS, 7).labels) == 30
-    assert len(fit(ROWS[:10], 8).labels) == 10
+    again = fit(ROWS[:10], 8)
+    assert len(again.labels) == 10
+    assert again.kept_seconds > 0  # its texts had been read
     features = ["age", "balance", "job", "city", "member"]
-    assert given[0] == (features, 5, {"method": method, "k": 3}, 7, place.models, None)
+    told = {"method": method, "k": 3, "text_model": place.sentence_model}
+    assert given[0] == (features, 5, told, 7, place.models, None, (1, 16))
     assert given[1][3] == 8
 
 
@@ -73,13 +79,15 @@ def test_the_sentence_encoder_reads_once_for_all_fits(drawn: Drawn, place: Place
     fit = method.open(drawn.sample, place)
     first = fit(ROWS, 0)
     assert (len(first.labels), len(set(first.labels.tolist())), first.kept_seconds) == (30, 3, 0.0)
-    assert fit(ROWS, 1).kept_seconds == 0.0
+    assert fit(ROWS, 1).kept_seconds > 0
     assert len(fit(ROWS[5:], 0).labels) == 25
-    assert len(list((place.cache / "vectors").iterdir())) == 1
+    assert len(list((place.cache / "texts").iterdir())) == 1
     again = method.open(drawn.sample, place)(ROWS, 0)
     assert np.array_equal(again.labels, first.labels)
     assert again.kept_seconds > 0
     assert again.kept_mb > 0
+    other = drawn.sample.reversed(plan=True)
+    assert method.open(other, place)(ROWS, 0).kept_seconds == 0.0  # other texts
 
 
 def test_erasmo_is_trained_once_for_each_seed_and_kind_of_numbers(drawn: Drawn, place: Place) -> None:

@@ -8,10 +8,13 @@ import pytest
 
 from benchmarks.quality.results import Kept, Row, means, read_results, write_results
 from benchmarks.quality.tables import (
+    ablation,
     all_tables,
     by_table,
     duel,
     errors,
+    gain,
+    idea_list,
     markdown,
     mean_ranks,
     oracle_gaps,
@@ -89,6 +92,49 @@ def test_tables_hold_what_was_found() -> None:
     assert [t.title for t in all_tables(rows_of({"t": {"x": [0.1]}}))] == [t.title for t in all_tables(ROWS)][:2]
 
 
+IDEAS = rows_of(
+    {
+        "one": {"fused": [0.4, 0.5], "idea:no-texts": [0.5, 0.7], "idea:no-floor": [0.41, 0.5]},
+        "two": {"fused": [0.1, 0.3], "idea:no-texts": [0.1, 0.2], "idea:no-floor": [None, None]},
+        "three": {"fused": [0.1], "idea:no-prior": [0.9]},
+    }
+)
+
+
+def test_what_an_idea_adds_is_over_what_both_have() -> None:
+    found = gain(IDEAS, "idea:no-texts", "fused")
+    assert found is not None
+    assert (found.better, found.worse, found.tables) == (1, 1, 2)
+    assert found.ari == pytest.approx((0.6 + 0.15) / 2)
+    assert found.gain == pytest.approx((0.15 - 0.05) / 2)
+    # Seed 0 has 0.1 and 0, seed 1 has 0.2 and -0.1: both 0.05 on average.
+    assert found.gain_deviation == pytest.approx(0)
+    assert found.ari_deviation == pytest.approx(abs(0.3 - 0.45) / 2**0.5)
+    floor = gain(IDEAS, "idea:no-floor", "fused")
+    assert floor is not None
+    assert (floor.gain, floor.better, floor.tables) == (pytest.approx(0.005), 0, 1)
+    one = gain(IDEAS, "idea:no-prior", "fused")
+    assert one is not None
+    assert (one.gain, one.gain_deviation) == (pytest.approx(0.8), None)
+    assert gain(IDEAS, "auto", "fused") is None
+
+
+def test_ideas_have_a_table_of_their_own_and_no_rank() -> None:
+    lines = {line[0]: line[1:] for line in ablation(IDEAS).rows}
+    assert list(lines) == ["no-texts", "no-floor", "no-prior"]
+    assert lines["no-texts"] == ("0.375 ± 0.106", "fused", "+0.050 ± 0.000", "1", "1", "2")
+    assert lines["no-prior"] == ("0.900", "fused", "+0.800", "1", "0", "1")
+    assert by_table(IDEAS).head == ("table", "fused")
+    assert [line[0] for line in overall(IDEAS).rows] == ["fused"]
+    assert ablation(IDEAS).title in [table.title for table in all_tables(IDEAS)]
+    assert ablation(ROWS).title not in [table.title for table in all_tables(ROWS)]
+    assert [line[1] for line in errors(IDEAS).rows] == ["idea:no-floor"]
+
+
+def test_the_page_tells_of_every_idea() -> None:
+    assert idea_list() in PAGE.read_text()
+
+
 def test_plain_text_is_aligned_and_markdown_escaped() -> None:
     lines = plain(by_table(ROWS)).splitlines()
     assert lines[2:5] == [
@@ -110,6 +156,7 @@ def test_results_are_written_whole_and_read_back(tmp_path: Path) -> None:
     assert {"numpy", "scikit-learn"} <= set(told["versions"])
     assert list(told["rows"][0]) == [
         *("dataset", "method", "seed", "k", "n", "ari", "nmi", "acc", "gower_silhouette", "eta2", "stability"),
+        *("seeds", "order"),
         *("seconds", "peak_mb", "error"),
     ]
     assert sorted(path.name for path in out.parent.iterdir()) == ["results.json"]
@@ -146,11 +193,11 @@ def test_the_page_has_a_mark_for_every_table_and_is_filled_again(tmp_path: Path)
     assert page.read_text() == text
     write_results(results, rows_of({"t": {"auto": [0.5], "fused": [0.4]}}), {})
     main(results, page)
-    assert "onehot-kmeans" not in page.read_text()
+    assert "| onehot-kmeans |" not in page.read_text()
     page.write_text("no marks")
     with pytest.raises(ErasmoError, match="by-table"):
         main(results, page)
 
 
 def test_every_field_of_a_row_is_in_the_file() -> None:
-    assert len(fields(Row)) == 14
+    assert len(fields(Row)) == 16

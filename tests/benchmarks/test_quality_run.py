@@ -92,8 +92,9 @@ def test_equal_samples_share_the_fits_of_the_stability(plan: Plan) -> None:
     counting = Counting()
     rows = run(replace(plan, seeds=3, stability="quick"), counting.method)
     assert [row.stability for row in rows] == [1.0] * 3
+    assert [row.seeds for row in rows] == [1.0] * 3
     whole = [seed for size, seed in counting.calls if size == 90]
-    assert sorted(whole) == [0, 1, 2, 3, 4]
+    assert sorted(whole) == [0, 0, 1, 2, 3, 4]  # seed 0 with the columns in another order as well
     assert sorted(seed for size, seed in counting.calls if size == 72) == [0, 0, 1, 1, 2, 2]
 
 
@@ -114,6 +115,43 @@ def test_what_is_done_is_not_done_again(plan: Plan, tmp_path: Path) -> None:
         1,
     ]
     assert rest.calls == [(90, 1)]  # after half a line, what is added is read again
+
+
+def test_the_first_seed_is_fitted_with_its_columns_from_last_to_first(plan: Plan) -> None:
+    asked: list[tuple[list[str], list[str]]] = []
+
+    def ready(sample: Sample, place: Place) -> Fit:
+        asked.append((sample.frame.columns, [column.name for column in sample.plan.columns]))
+        first = sample.frame.columns[0] == "age"
+
+        def fit(rows: np.ndarray, seed: int) -> Fitted:
+            groups = (sample.frame["age"].to_numpy()[rows] // 25).astype(np.int64)
+            return Fitted(groups if first else np.where(rows < 9, 0, (groups + 1) % 3))
+
+        return fit
+
+    method = Method("first", ready, lambda _: {})
+    rows = run(replace(plan, seeds=2, stability="quick"), method)
+    assert [row.order for row in rows] == [pytest.approx(84 / 90), None]
+    (table, read), (other, reread) = asked[:2]
+    assert (other, reread) == (table[::-1], read[::-1])
+    asked.clear()
+    run(replace(plan, stability="quick"), replace(method, name="own order", canonical=True))
+    assert asked[1] == (table[::-1], read)
+    asked.clear()
+    (alone,) = run(replace(plan, stability="quick"), replace(method, name="alone", refits=False))
+    assert (alone.order, alone.stability, alone.seeds) == (None, None, None)
+    assert len(asked) == 1
+
+
+def test_a_method_may_have_fewer_seeds_than_asked_for(plan: Plan) -> None:
+    few, slow = Counting("few"), Counting("slow", slow=True)
+    rows = run(
+        replace(plan, seeds=3, slow_seeds=2), replace(few.method, seeds=2), replace(slow.method, seeds=1), few.method
+    )
+    assert [(row.method, row.seed) for row in rows] == [
+        *(("few", 0), ("few", 1), ("slow", 0), ("few", 0), ("few", 1), ("few", 2)),
+    ]
 
 
 @pytest.mark.parametrize("change", ["rows", "label", "values", "stability"])

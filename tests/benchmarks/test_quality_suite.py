@@ -156,3 +156,16 @@ def test_a_part_has_its_own_rows_groups_and_name(tmp_path: Path) -> None:
     assert part.sample.frame.equals(drawn.sample.frame[[5, 3, 80]])
     assert len({part.sample.id, drawn.sample.id, drawn.part(np.array([3, 5, 80])).sample.id}) == 3
     assert drawn.sample.part(np.arange(90)) is drawn.sample
+    whole = [column.name for column in drawn.sample.plan.columns]
+    for rows in (np.arange(0, 90, 7), np.arange(30, 34)):  # by their number of values they would come otherwise
+        own = [column.name for column in drawn.sample.part(rows).plan.columns]
+        assert own == [name for name in whole if name in own]
+
+
+def test_columns_from_last_to_first_are_another_sample(tmp_path: Path) -> None:
+    sample = drawn_of(planted(), tmp_path).sample
+    read, own = sample.reversed(plan=True), sample.reversed(plan=False)
+    assert read.frame.columns == own.frame.columns == sample.frame.columns[::-1]
+    assert read.plan.columns == sample.plan.columns[::-1]
+    assert own.plan == sample.plan
+    assert len({sample.id, read.id, own.id}) == 3

@@ -14,6 +14,7 @@ from erasmo_dagster.settings import Project
 from tests.browser.pages import browser_page, open_lineage, open_partition, open_picture
 from tests.conftest import DatasetWriter
 from tests.servers import Webserver, served
+from tests.tiny_encoders import tiny_sentence_encoder
 
 pytestmark = pytest.mark.browser
 
@@ -21,7 +22,8 @@ pytestmark = pytest.mark.browser
 @pytest.fixture
 def server(project: Project, write_dataset: DatasetWriter, tmp_path: Path) -> Iterator[Webserver]:
     by_hand = "refresh: {on_change: false}\n"
-    write_dataset("people", extra=by_hand)
+    sentences = tiny_sentence_encoder(tmp_path / "sentences")
+    write_dataset("people", extra=by_hand, clustering=f"{{text_model: 'path:{sentences}'}}")
     write_dataset("others", extra=by_hand)
     shutil.copytree(Path(template.__file__).parent / "dbt_like_sql", project.sql_dir)
     with open_instance(project) as instance:
@@ -37,7 +39,10 @@ def test_the_ui_shows_lineage_partitions_and_plots(server: Webserver) -> None:
             assert page.get_by_text(asset, exact=True).first.is_visible(), asset
         open_partition(page, server.url, "segments", "people")
         assert page.get_by_text("others", exact=True).first.is_visible()
-        for name in ("sizes", "projection"):
+        leaderboard = page.locator("tr", has=page.get_by_text("leaderboard", exact=True))
+        leaderboard.get_by_text("Gower, average linkage").first.wait_for(state="attached")
+        page.get_by_text("what the columns alone tell").first.wait_for(state="attached")
+        for name in ("sizes", "projection", "k_sweep", "leaderboard_plot"):
             picture = open_picture(page, name)
             assert picture.evaluate("picture => picture.naturalWidth") > 300
             page.get_by_role("button", name="Close").click()

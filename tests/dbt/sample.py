@@ -22,6 +22,9 @@ CREATE TABLE segment_memberships (dataset VARCHAR, entity_key VARCHAR, segment_i
 CREATE TABLE segment_sizes (dataset VARCHAR, version INTEGER, segment_id INTEGER, segment_name VARCHAR, rows BIGINT,
     share DOUBLE);
 CREATE TABLE segment_metrics (dataset VARCHAR, version INTEGER, metric VARCHAR, value DOUBLE, description VARCHAR);
+CREATE TABLE segment_leaderboard (dataset VARCHAR, version INTEGER, candidate VARCHAR, chosen BOOLEAN, rank INTEGER,
+    bits_saved DOUBLE, separation DOUBLE, gower_silhouette DOUBLE, tree_accuracy DOUBLE, stability DOUBLE,
+    smallest DOUBLE, seconds DOUBLE, refused VARCHAR);
 CREATE TABLE segment_history (dataset VARCHAR, entity_key VARCHAR, segment_id INTEGER, segment_name VARCHAR,
     from_version INTEGER, valid_from TIMESTAMP, to_version INTEGER, valid_to TIMESTAMP);
 CREATE TABLE segment_transitions (publish_id INTEGER, dataset VARCHAR, from_version INTEGER, version INTEGER,

@@ -162,7 +162,7 @@ def test_memberships_are_published_and_kept_by_rows_that_stay(project: Project, 
 
 @pytest.mark.slow
 def test_a_method_that_finds_nothing_leaves_what_is_published(project: Project, run: Run) -> None:
-    write(project, customers(), "{k: 3}")
+    write(project, customers(), "{method: kmeans++, k: 3}")
     run()
     before = project.published.read_bytes()
     write(project, customers(), "{method: hdbscan, min_cluster_size: 31}")

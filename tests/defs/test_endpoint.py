@@ -36,7 +36,7 @@ def write(project: Project, encoder: str, *, new: bool = False, more: str = "") 
     frame.write_parquet(project.root / "customers.parquet")
     (project.datasets_dir / "customers.yaml").write_text(
         "source: {path: customers.parquet}\nkey: id\nlabel: kind\ndrop: email\n"
-        f"encoder: {encoder}\nclustering: {{k: 3}}\ngate: {{min_segment_size: 1}}\n{more}"
+        f"encoder: {encoder}\nclustering: {{method: kmeans++, k: 3}}\ngate: {{min_segment_size: 1}}\n{more}"
     )
 
 

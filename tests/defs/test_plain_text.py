@@ -24,7 +24,8 @@ def add(project: Project, file: str, write: DatasetWriter) -> None:
     inferred = infer_dataset(file, (), project, name="notes")
     path = write_dataset(project, inferred)
     model = f'{{base_model: "path:{write.model}", max_tokens: 300, batch_size: 4, eval_every: 5, device: cpu}}'
-    path.write_text(path.read_text() + f"adapter: {model}\nclustering: {{k: 3}}\nembedding: {{permutations: 2}}\n")
+    settings = f"adapter: {model}\nclustering: {{method: kmeans++, k: 3}}\nembedding: {{permutations: 2}}\n"
+    path.write_text(path.read_text() + settings)
 
 
 @pytest.mark.slow

@@ -73,7 +73,7 @@ def _package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def write(project: Project, encoder: str, frame: pl.DataFrame) -> None:
     frame.write_parquet(project.root / "customers.parquet")
     (project.datasets_dir / "customers.yaml").write_text(
-        "source: {path: customers.parquet}\nkey: id\nlabel: kind\ndrop: email\nclustering: {k: 3}\n"
+        "source: {path: customers.parquet}\nkey: id\nlabel: kind\ndrop: email\nclustering: {method: kmeans++, k: 3}\n"
         f"gate: {{min_segment_size: 1}}\nencoder: {encoder}\nrefresh: {{changed_share: 1, psi: 100}}\n"
     )
 

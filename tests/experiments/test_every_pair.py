@@ -58,8 +58,12 @@ def endpoint() -> Iterator[str]:
 
 
 @pytest.fixture
-def arms(tiny_model: Path, tmp_path: Path, endpoint: str) -> dict[str, dict[str, Any]]:
-    sentences = f"path:{tiny_sentence_encoder(tmp_path / 'sentences')}"
+def sentences(tmp_path: Path) -> str:
+    return f"path:{tiny_sentence_encoder(tmp_path / 'sentences')}"
+
+
+@pytest.fixture
+def arms(tiny_model: Path, sentences: str, endpoint: str) -> dict[str, dict[str, Any]]:
     model = f"path:{tiny_model}"
     return {
         "erasmo": {"encoder": "erasmo", "adapter": {**TUNING, "base_model": model}},
@@ -74,7 +78,7 @@ def arms(tiny_model: Path, tmp_path: Path, endpoint: str) -> dict[str, dict[str,
 
 
 def test_every_encoder_goes_with_every_algorithm(
-    project: Project, grid: Grid, data: Path, arms: dict[str, dict[str, Any]]
+    project: Project, grid: Grid, data: Path, arms: dict[str, dict[str, Any]], sentences: str
 ) -> None:
     assert arms.keys() == {*BUILT_IN, *BASELINES}
     kinds = [("technician", 25, "calls"), ("retired", 70, "letters"), ("student", 19, "nothing")]
@@ -90,7 +94,9 @@ def test_every_encoder_goes_with_every_algorithm(
     report = grid(
         datasets=[{"name": "few", "source": {"path": "${DATA}/few.parquet"}, "key": "id", "label": "kind"}],
         encoders=[{"name": name, **arm} for name, arm in arms.items()],
-        algorithms=list(METHODS),
+        algorithms=[
+            {"method": method, **({"text_model": sentences} if method in ON_COLUMNS else {})} for method in METHODS
+        ],
     )
     frame = load_results(project, "small")
     assert report.faults == ()

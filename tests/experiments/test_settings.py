@@ -9,7 +9,14 @@ from typing import Any
 import pytest
 
 from erasmo_dagster.errors import ErasmoError
-from erasmo_dagster.experiments.settings import find_experiment, load_experiment, merged, ready_experiments
+from erasmo_dagster.experiments.settings import (
+    Algorithm,
+    find_experiment,
+    load_experiment,
+    merged,
+    ready_experiments,
+)
+from erasmo_dagster.settings import ClusteringSettings
 from erasmo_dagster.show_experiments import ready_settings
 from tests.experiments.conftest import customers_of
 
@@ -64,6 +71,16 @@ def test_merging() -> None:
     ]
     assert merged([1, 2], [3]) == [3]
     assert merged({"a": {"b": 1, "c": 2}}, {"a": {"b": None}}) == {"a": {"b": None, "c": 2}}
+
+
+def test_an_algorithm_without_a_method_is_k_means() -> None:
+    unnamed = Algorithm.model_validate({"name": "reduced", "reduce": {"method": "pca", "dimensions": 8}})
+    assert unnamed.settings(3) == ClusteringSettings.model_validate(
+        {"method": "kmeans++", "k": 3, "reduce": {"method": "pca", "dimensions": 8}}
+    )
+    assert unnamed.settings("auto").choose_by == "silhouette"
+    with pytest.raises(ValueError, match=r"clustering\.method kmeans\+\+, the default, does not have; set"):
+        Algorithm.model_validate({"name": "ward", "linkage": "ward"})
 
 
 def test_published_figures_become_rows(write_grid: Write, data: Path) -> None:

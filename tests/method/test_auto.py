@@ -15,18 +15,22 @@ import pytest
 from sklearn.metrics import adjusted_rand_score
 
 from erasmo_dagster.errors import ErasmoError
-from erasmo_dagster.method import auto
-from erasmo_dagster.method.auto import NOTHING_SAVED, Candidate, TableSegments, language_model_says, segment_table
+from erasmo_dagster.method import auto, candidates
+from erasmo_dagster.method.auto import NOTHING_SAVED, TableSegments, segment_table
+from erasmo_dagster.method.candidates import language_model_says
 from erasmo_dagster.method.clustering import ClusterResult, cluster
-from erasmo_dagster.method.peers import PEERS
+from erasmo_dagster.method.measures import table_measures
+from erasmo_dagster.method.peers import PEERS, ROW_TEXTS
 from erasmo_dagster.method.tables import texts as texts_module
+from erasmo_dagster.method.tables.parts import Encode
 from erasmo_dagster.method.tables.referee import Referee
 from erasmo_dagster.method.tables.texts import text_encoder
-from erasmo_dagster.method.textual import TextPlan, fit_text
+from erasmo_dagster.method.textual import TextPlan, fit_text, write_clauses
 from erasmo_dagster.settings import ClusteringSettings, DatasetSettings
 from tests.tiny_encoders import tiny_sentence_encoder
 
-COLUMNS = ("columns, mixture", "columns, k-means", *PEERS)
+ALL = ("columns, mixture", "columns, k-means", *PEERS)
+COLUMNS = tuple(name for name in ALL if name != ROW_TEXTS)  # where there is no sentence encoder
 VECTORS = ("vectors, k-means", "columns and vectors, mixture")
 TOPICS = ("the parcel came late and the box was torn", "this soft green dress fits me very well indeed")
 
@@ -65,12 +69,24 @@ def drawn(
     vectors: np.ndarray | None = None,
     seed: int = 0,
     method: str = "auto",
+    encode: Encode | None = None,
+    measured: bool = False,
     **clustering: Any,
 ) -> TableSegments:
-    settings = ClusteringSettings.model_validate({"method": method, "n_init": 3, "k_max": 5, **clustering})
+    known = {"method": method, "n_init": 3, "k_max": 5, "text_model": "path:nowhere"}
+    settings = ClusteringSettings.model_validate({**known, **clustering})
     given = None if vectors is None else vectors.astype(np.float32)
     plan = plan_of(frame) if plan is None else plan
-    return segment_table(frame, plan, settings, seed=seed, models_dir=Path("nowhere"), vectors=given)
+    return segment_table(
+        frame,
+        plan,
+        settings,
+        seed=seed,
+        models_dir=Path("nowhere"),
+        vectors=given,
+        encode=encode,
+        measured=measured,
+    )
 
 
 def random_vectors(rows: int, width: int = 8) -> np.ndarray:
@@ -112,12 +128,13 @@ def test_the_most_bits_win_at_one_number_of_segments(k: int | str) -> None:
     assert found.chosen == "columns, mixture"
     assert adjusted_rand_score(groups, found.labels) > 0.9
     assert found.k == 3
-    assert sorted(c.name for c in found.candidates) == sorted(COLUMNS)
+    assert sorted(c.name for c in found.candidates) == sorted(ALL)
     bits = [c.bits_saved or 0.0 for c in found.candidates if not c.refused]
     assert bits == sorted(bits, reverse=True)
     assert found.candidates[0].name == found.chosen
     assert bits[0] > 1
-    assert all(c.seconds > 0 and 0 < c.smallest <= 1 / 3 for c in found.candidates)
+    assert all(c.seconds > 0 and 0 < c.smallest <= 1 / 3 for c in found.candidates if c.name != ROW_TEXTS)
+    assert {c.separation for c in found.candidates} == {c.stability for c in found.candidates} == {None}
     assert (found.result.sweep != ()) == (found.result.reason != "") == (k == "auto")
     assert found.space is not None
     assert found.texts is None
@@ -147,7 +164,7 @@ def ready_made(monkeypatch: pytest.MonkeyPatch, bits: dict[str, float], fails: S
 
     class Known:
         def __init__(self, *_: object, **__: object) -> None:
-            self._names = iter([name for name in (*COLUMNS[:2], *VECTORS, *PEERS) if name in bits])
+            self._names = iter([name for name in (*ALL[:2], *VECTORS, *PEERS) if name in bits])
 
         def bits_saved(self, labels: np.ndarray) -> float:
             return bits[next(self._names)]
@@ -162,14 +179,14 @@ def test_whoever_has_the_most_bits_is_taken(winner: str, monkeypatch: pytest.Mon
     frame, _ = planted(90)
     found = drawn(frame, k=3)
     assert found.chosen == winner
-    assert [c.name for c in found.candidates] == [winner, *(name for name in COLUMNS if name != winner)]
+    assert [c.name for c in found.candidates] == [winner, *(name for name in ALL if name != winner)]
     assert found.space is not None
     read = found.space.read(frame, text_encoder("path:x", Path()))
     np.testing.assert_array_equal(found.result.model.place(read).labels, found.labels)
 
 
 def test_no_bits_at_all_are_more_than_less_than_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    bits = dict(zip(COLUMNS, (-0.5, 0.0, -0.1, -0.2), strict=True))
+    bits = dict(zip(COLUMNS, (-0.5, 0.0, -0.1, -0.2, -0.3), strict=True))
     ready_made(monkeypatch, bits)
     found = drawn(planted(90)[0], k=3)
     assert found.chosen == "columns, k-means"
@@ -177,7 +194,7 @@ def test_no_bits_at_all_are_more_than_less_than_none(monkeypatch: pytest.MonkeyP
 
 
 def test_one_partition_told_in_two_orders_is_a_tie_which_the_first_wins(monkeypatch: pytest.MonkeyPatch) -> None:
-    ready_made(monkeypatch, dict(zip(COLUMNS, (1.0, 1.0 + 1e-15, 0.5, 1 + 1e-14), strict=True)))
+    ready_made(monkeypatch, dict(zip(COLUMNS, (1.0, 1.0 + 1e-15, 0.5, 1 + 1e-14, 0.2), strict=True)))
     assert drawn(planted(90)[0], k=3).chosen == "columns, mixture"
 
 
@@ -186,14 +203,14 @@ def test_a_way_that_fails_is_listed_and_stops_nothing(k: int | str, monkeypatch:
     ready_made(monkeypatch, dict.fromkeys(COLUMNS[1:], 1.0), fails=["columns, mixture"])
     found = drawn(planted(90)[0], k=k)
     assert found.chosen == "columns, k-means"
-    last = found.candidates[-1]
+    last = next(c for c in found.candidates if c.name == "columns, mixture")
     assert (last.name, last.bits_saved, last.smallest) == ("columns, mixture", None, 0.0)
     assert last.refused == "Got no luck, expected some."
 
 
 @pytest.mark.parametrize("k", [3, "auto"])
 def test_where_every_way_fails_the_reasons_are_given(k: int | str, monkeypatch: pytest.MonkeyPatch) -> None:
-    ready_made(monkeypatch, {}, fails=COLUMNS)
+    ready_made(monkeypatch, {}, fails=ALL)
     with pytest.raises(ErasmoError, match=r"Got no segments from clustering.method=auto \(columns, mixture: Got no lu"):
         drawn(planted(90)[0], k=k)
 
@@ -209,7 +226,7 @@ def test_tiny_segments_are_refused_unless_all_are() -> None:
     frame, _ = planted(300)
     odd = pl.DataFrame({"spent": [50.0, 51.0], "visits": [90.0, 91.0], "job": ["job 0"] * 2})
     found = drawn(pl.concat([frame, odd]), k=3)
-    refused = {c.name: c.refused for c in found.candidates if c.refused}
+    refused = {c.name: c.refused for c in found.candidates if c.refused and c.name != ROW_TEXTS}
     assert refused
     assert set(refused.values()) <= {f"a segment holds {share:.1%} of the rows" for share in (1 / 302, 2 / 302)}
     assert found.chosen not in refused
@@ -220,7 +237,7 @@ def test_where_all_have_tiny_segments_the_best_of_them_is_taken(monkeypatch: pyt
     monkeypatch.setattr(auto, "LEAST_SHARE", 0.5)
     found = drawn(planted(90)[0], k=3)
     assert found.chosen == "columns, mixture"
-    assert not any(c.refused for c in found.candidates)
+    assert [c.name for c in found.candidates if c.refused] == [ROW_TEXTS]
 
 
 # What decides
@@ -302,9 +319,9 @@ def test_nothing_is_drawn_twice(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_vectors_are_candidates_only_where_there_are_any() -> None:
     frame, _ = planted()
     found = drawn(frame, vectors=random_vectors(150), k=3)
-    assert sorted(c.name for c in found.candidates) == sorted((*COLUMNS, *VECTORS))
+    assert sorted(c.name for c in found.candidates) == sorted((*ALL, *VECTORS))
     assert found.chosen == "columns, mixture"
-    assert language_model_says(found.candidates).startswith("The encoder's vectors add nothing")
+    assert language_model_says(found.candidates).startswith("Language models' vectors of the rows add no")
     assert language_model_says(drawn(frame, k=3).candidates) == ""
 
 
@@ -315,7 +332,7 @@ def test_vectors_that_know_what_the_columns_hide_win(k: int | str, hashes: type[
     found = drawn(frame, plan=plan_of(frame, note="text"), vectors=vectors, k=k, n_init=5)  # one start of each view
     assert found.chosen in VECTORS
     assert adjusted_rand_score(topic, found.labels) == 1.0
-    assert language_model_says(found.candidates).startswith("The encoder's vectors add ")
+    assert language_model_says(found.candidates).startswith("Language models' vectors of the rows add ")
     assert "nothing" not in language_model_says(found.candidates)
     if found.space is None:
         np.testing.assert_array_equal(found.points, vectors.astype(np.float32))
@@ -334,28 +351,6 @@ def test_where_the_columns_tell_nothing_vectors_may_say_how_many() -> None:
     assert NOTHING_SAVED in found.result.notes
 
 
-def told(**bits: float | tuple[float, str] | None) -> list[Candidate]:
-    found = []
-    for name, given in bits.items():
-        own, refused = given if isinstance(given, tuple) else (given, "")
-        found.append(Candidate(name.replace("_", " "), own, 0.2, 0.1, refused))
-    return found
-
-
-def test_what_is_said_of_the_language_model() -> None:
-    for alone in ([], told(vectors=1.0), told(columns=1.0)):
-        assert language_model_says(alone) == ""
-    assert language_model_says(told(vectors=1.5, columns=1.0)) == (
-        "The encoder's vectors add 0.5 bits a row to what the columns alone tell."
-    )
-    nothing = "The encoder's vectors add nothing to what the columns alone tell"
-    assert language_model_says(told(vectors=1.0, columns=1.25)) == f"{nothing} (0.25 bits a row less)."
-    assert language_model_says(told(vectors=1.0, columns=1.0 + 1e-14)) == f"{nothing} (as many bits)."
-    assert language_model_says(told(vectors=(9.0, "tiny"), columns_and_vectors=1.0, columns=1.25)).startswith(nothing)
-    assert language_model_says(told(vectors=None, columns=1.0)) == ""
-    assert language_model_says(told(vectors=(2.0, "tiny"), columns=1.0)).startswith("The encoder's vectors add 1 bits")
-
-
 # Texts
 
 
@@ -363,14 +358,121 @@ def test_texts_are_read_once_for_all_candidates(hashes: type[LetterHashes]) -> N
     frame, _ = about_topics(60)
     frame = pl.concat([frame, frame])
     found = drawn(frame, plan=plan_of(frame, note="text"), vectors=random_vectors(120), k=2)
-    assert len(found.candidates) == len((*COLUMNS, *VECTORS))
+    assert len(found.candidates) == len((*ALL, *VECTORS))
     assert hashes.opened == 1
-    assert sorted(hashes.read) == sorted(set(frame["note"].to_list()))
+    notes = set(frame["note"].to_list())
+    assert len(hashes.read) == len(set(hashes.read)) == 2 * len(notes)
+    assert {text for text in hashes.read if text not in notes} == {
+        f"note is {note}, size is {size}" for note, size in zip(frame["note"], _written(frame), strict=True)
+    }
 
 
-def test_no_model_is_opened_where_there_is_no_text(hashes: type[LetterHashes]) -> None:
-    assert drawn(planted()[0], k=3).texts is None
+def _written(frame: pl.DataFrame) -> list[str]:
+    plan = plan_of(frame, note="text")
+    return [row[1].removeprefix("size is ") for row in write_clauses(frame, plan).to_list()]
+
+
+def test_no_model_is_opened_for_a_method_on_columns_without_text(hashes: type[LetterHashes]) -> None:
+    assert drawn(planted()[0], k=3, method="mixture").texts is None
     assert hashes.opened == 0
+
+
+def test_whole_rows_are_read_once_however_often_they_are_segmented(hashes: type[LetterHashes]) -> None:
+    frame, _ = planted(60)
+    found = drawn(frame, k=3, measured=True)
+    assert found.texts is None  # which nothing needs later
+    assert len(hashes.read) == len(set(hashes.read)) == 60
+    assert hashes.read[0].count(" is ") == 3
+    by_name = {c.name: c for c in found.candidates}
+    assert by_name[ROW_TEXTS].bits_saved is not None
+    assert language_model_says(found.candidates).startswith("Language models' vectors of the rows add nothing")
+
+
+def test_rows_that_a_language_model_tells_apart_best_are_taken() -> None:
+    """The encoder knows what the words of a row mean; the columns each tell little."""
+    frame, group = planted(90)
+
+    def encode(texts: Sequence[str]) -> np.ndarray:
+        whole = write_clauses(frame, plan_of(frame)).list.join(", ").to_list()
+        groups = np.array([group[whole.index(text)] for text in texts])
+        return np.eye(3, dtype=np.float32)[groups] + np.float32(0.01) * random_vectors(len(texts), 3).astype("f4")
+
+    found = drawn(frame, k=3, encode=encode)
+    by_name = {c.name: c for c in found.candidates}
+    assert by_name[ROW_TEXTS].bits_saved == pytest.approx(
+        Referee(frame, plan_of(frame).columns, seed=0).bits_saved(group)
+    )
+
+
+def test_an_encoder_that_cannot_be_had_is_looked_for_once() -> None:
+    asked = []
+
+    def encode(texts: Sequence[str]) -> np.ndarray:
+        asked.append(len(texts))
+        raise ErasmoError("Got no network")
+
+    frame, _ = about_topics(60)
+    with pytest.raises(ErasmoError, match=r"columns, mixture: Got no network\.; columns, k-means: Got no network"):
+        drawn(frame, plan=plan_of(frame, note="text"), k=2, encode=encode)
+    assert len(asked) == 1
+    found = drawn(planted()[0], k=3, encode=encode)  # where there is no column of text, all else goes on
+    assert {c.name: c.refused for c in found.candidates if c.refused} == {ROW_TEXTS: "Got no network."}
+    assert found.chosen == "columns, mixture"
+
+
+# Figures
+
+
+def test_candidates_are_measured_on_the_rows_compared_where_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    frame, _ = planted(90)
+    plain, found = drawn(frame, k=3), drawn(frame, k=3, measured=True)
+    assert found.labels.tobytes() == plain.labels.tobytes()
+    assert [(c.name, c.bits_saved) for c in found.candidates] == [(c.name, c.bits_saved) for c in plain.candidates]
+    assert plain.stability is None
+    assert found.stability is not None
+    assert found.stability.resamples == 10
+    assert len(found.stability.jaccard) == found.k
+    best = found.candidates[0]
+    told = table_measures(frame, plan_of(frame).columns, found.labels, seed=0)
+    assert best.separation == pytest.approx(told["separation"])
+    assert best.gower_silhouette == pytest.approx(told["gower_silhouette"])
+    assert best.tree_accuracy == pytest.approx(told["tree_accuracy"])
+    assert best.stability == found.stability.ari > 0.9
+    drawn_too = [c for c in found.candidates if c.bits_saved is not None]
+    assert all(-0.5 <= (c.stability or 0.0) <= 1 and c.separation is not None for c in drawn_too)
+
+
+def test_the_stability_of_a_method_by_name_is_told_too() -> None:
+    found = drawn(planted(90)[0], k=3, method="mixture", measured=True)
+    assert found.stability is not None
+    assert found.stability.ari > 0.9
+
+
+@pytest.mark.parametrize("winner", ["Gower, average linkage", "columns, k-means"])
+def test_the_published_segments_stability_is_of_all_rows_that_they_are_drawn_on(
+    winner: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(auto, "COMPARED_ROWS", 80)
+    ready_made(monkeypatch, {name: 1.0 + (name == winner) for name in COLUMNS})
+    found = drawn(planted(120)[0], k=3, measured=True)
+    assert found.chosen == winner
+    assert found.stability is not None
+    assert found.stability.rows == (80 if winner in PEERS else 120)
+
+
+def test_a_figure_that_fails_is_left_out_and_stops_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("no luck")
+
+    monkeypatch.setattr(candidates, "separation", broken)
+    monkeypatch.setattr(auto, "peer_steadiness", broken)
+    found = drawn(planted(60)[0], k=3, measured=True)
+    assert {c.separation for c in found.candidates} == {None}
+    assert {c.name for c in found.candidates if c.stability is not None} == {"columns, mixture", "columns, k-means"}
+    assert found.candidates[0].tree_accuracy is not None
+    assert "A figure is left out: RuntimeError: no luck" in capsys.readouterr().err
 
 
 def test_the_encoder_reads_a_text_once_and_forgets_the_oldest(

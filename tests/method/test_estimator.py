@@ -48,7 +48,8 @@ def people(rows: int = 45) -> pl.DataFrame:
 
 
 def words(**parameters: Any) -> Erasmo:
-    return Erasmo(TFIDF, **{"n_clusters": 3, **parameters})
+    """k-means of the rows' words, so that no sentence encoder reads the columns of text."""
+    return Erasmo(**{"encoder": TFIDF, "n_clusters": 3, "algorithm": "kmeans++", **parameters})
 
 
 # scikit-learn's own checks
@@ -111,7 +112,13 @@ def test_a_rows_answer_does_not_depend_on_the_rows_beside_it() -> None:
 def test_the_functions_give_the_same(tmp_path: Path) -> None:
     frame = people()
     settings = DatasetSettings.model_validate(
-        {"source": {"path": "-"}, "key": "none", "encoder": TFIDF, "clustering": {"k": 3}, "seed": 7}
+        {
+            "source": {"path": "-"},
+            "key": "none",
+            "encoder": TFIDF,
+            "clustering": {"method": "kmeans++", "k": 3},
+            "seed": 7,
+        }
     )
     plan = fit_text(frame, settings)
     rows = write_clauses(frame, plan).to_list()
@@ -138,9 +145,8 @@ def test_the_functions_give_the_same(tmp_path: Path) -> None:
 
 def tuned(model: Path, **parameters: Any) -> Erasmo:
     adapter = {"batch_size": 4, "eval_every": 5, "device": "cpu"}
-    return Erasmo(
-        base_model=f"path:{model}", max_tokens=300, n_clusters=3, adapter=adapter, **{"random_state": 3, **parameters}
-    )
+    options = {"algorithm": "kmeans++", "n_clusters": 3, "adapter": adapter, "random_state": 3, **parameters}
+    return Erasmo(base_model=f"path:{model}", max_tokens=300, **options)
 
 
 def test_a_fine_tuned_model_is_learnt_used_and_copied(tiny_model: Path) -> None:
@@ -154,7 +160,7 @@ def test_a_fine_tuned_model_is_learnt_used_and_copied(tiny_model: Path) -> None:
     np.testing.assert_array_equal(tuned(tiny_model).fit_transform(frame), vectors)
     other = pickle.loads(pickle.dumps(estimator))
     np.testing.assert_array_equal(other.transform(frame), estimator.transform(frame))
-    untuned = Erasmo({"name": "causal-lm", "model": f"path:{tiny_model}"}, n_clusters=3).fit_transform(frame)
+    untuned = words(encoder={"name": "causal-lm", "model": f"path:{tiny_model}"}).fit_transform(frame)
     assert np.abs(untuned - vectors).max() > 1e-3
 
 
@@ -243,65 +249,6 @@ def test_rows_that_read_as_the_trainings_keep_their_segments_though_a_centre_is_
     moved = {text: 1 - segment for text, segment in estimator._segment_of_text.items()}
     estimator._segment_of_text = moved
     np.testing.assert_array_equal(estimator.predict(people()), 1 - estimator.labels_)
-
-
-# In the table's own columns
-
-
-def shoppers(rows: int = 90) -> pl.DataFrame:
-    """Three planted groups, told apart by two numbers that go along with each other, and by a category."""
-    rng = np.random.default_rng(0)
-    group, along = np.arange(rows) % 3, rng.normal(size=rows)
-    visits = 3 * along + 4.0 * group + rng.normal(0, 0.3, rows)
-    return pl.DataFrame(
-        {"spent": 50 + 10 * along, "visits": visits, "channel": [("web", "shop", "phone")[g] for g in group]}
-    )
-
-
-@pytest.mark.parametrize("algorithm", ["mixture", "auto"])
-def test_rows_are_put_into_segments_of_their_columns(algorithm: str) -> None:
-    frame = shoppers(99)
-    estimator = words(algorithm=algorithm).fit(frame[:90])
-    assert estimator.labels_.reshape(-1, 3).tolist() == [estimator.labels_[:3].tolist()] * 30
-    assert len(set(estimator.labels_[:3].tolist())) == estimator.n_clusters_ == 3
-    np.testing.assert_array_equal(estimator.predict(frame[:90]), estimator.labels_)
-    np.testing.assert_array_equal(estimator.predict(frame[90:]), estimator.labels_[:9])
-    assert estimator.transform(frame[90:]).shape == (9, estimator.cluster_centers_.shape[1])
-    again = clone(estimator).fit(frame[:90])
-    np.testing.assert_array_equal(again.labels_, estimator.labels_)
-    for other in (copy.deepcopy(estimator), pickle.loads(pickle.dumps(estimator))):
-        np.testing.assert_array_equal(other.predict(frame), estimator.predict(frame))
-
-
-def test_missing_and_unknown_values_are_placed_by_the_others() -> None:
-    frame = shoppers()
-    estimator = words(algorithm="mixture").fit(frame)
-    new = frame[:6].with_columns(
-        channel=pl.Series([None, "web", "phone", "pigeon", *frame["channel"][4:6]]),
-        visits=pl.when(pl.int_range(6) == 1).then(None).otherwise("visits"),
-    )
-    assert estimator.predict(new)[[0, 2, 3, 4, 5]].tolist() == estimator.labels_[[0, 2, 3, 4, 5]].tolist()
-    assert estimator.predict(new)[1] == estimator.labels_[0]  # by its channel alone
-
-
-def test_rows_of_one_text_in_two_segments_stay_where_they_were() -> None:
-    """Text keeps three digits, of which the groups share most; the columns keep all."""
-    group, rng = np.arange(60) % 2, np.random.default_rng(0)
-    sizes = {f"size {i}": 1 + 0.0045 * group + rng.normal(0, 0.0004, 60) for i in range(3)}
-    frame = pl.DataFrame({**sizes, "job": [("a", "b")[i] for i in rng.integers(0, 2, 60)]})
-    estimator = words(n_clusters=2, algorithm="mixture", text={"decimals": 3}).fit(frame)
-    assert len({*zip(group.tolist(), estimator.labels_.tolist(), strict=True)}) == 2
-    vectors = [row.tobytes() for row in estimator.transform(frame)]
-    assert {v for v, g in zip(vectors, group, strict=True) if g} & {
-        v for v, g in zip(vectors, group, strict=True) if not g
-    }
-    np.testing.assert_array_equal(estimator.predict(frame), estimator.labels_)
-
-
-def test_a_table_that_lacks_a_column_is_refused_also_by_columns() -> None:
-    estimator = words(algorithm="mixture").fit(shoppers())
-    with pytest.raises(ValueError, match="feature names should match"):
-        estimator.predict(shoppers().drop("visits"))
 
 
 # As scikit-learn's others
@@ -407,6 +354,7 @@ def test_models_are_in_the_home_or_the_cache(monkeypatch: pytest.MonkeyPatch, tm
         ({"embedding": {"pooling": "last"}}, "does not heed `embedding.pooling`"),
         ({"clustering": {"k": 3}}, "Got clustering with k, .* set n_clusters"),
         ({"text": {"verbalize": True}}, "set verbalize"),
+        ({"algorithm": "auto", "clustering": {"scale": "standard"}}, "got `scale`, which algorithm auto, the default"),
         ({"clustering": {"n_int": 3}}, "Got clustering.n_int, which is no option"),
         ({"columns": {"shoe": {"name": "size"}}}, "'shoe', which the table lacks"),
         ({"random_state": -1}, "Got seed=-1"),

@@ -32,7 +32,7 @@ def plan() -> TextPlan:
 
 
 def fitted(scale: str = "standard", **given: Any) -> FittedClustering:
-    settings = ClusteringSettings.model_validate({"k": 3, "scale": scale} | given)
+    settings = ClusteringSettings.model_validate({"method": "kmeans++", "k": 3, "scale": scale} | given)
     result = cluster(VECTORS, settings, seed=0)
     return FittedClustering(
         settings=settings,
@@ -42,6 +42,8 @@ def fitted(scale: str = "standard", **given: Any) -> FittedClustering:
         sizes=tuple(np.bincount(result.labels[result.labels >= 0]).tolist()),
         noise=int((result.labels < 0).sum()),
         reach=segment_reach(VECTORS, result.labels, result.model),
+        stability={"stability": 0.1 + 0.2, "stability_error": 0.0},
+        jaccard=tuple(1 / 3 + 0.1 * segment for segment in range(result.k)),
     )
 
 
@@ -70,6 +72,8 @@ def test_a_round_trip_changes_nothing(given: dict[str, Any], scale: str, plan: T
     assert (loaded.clustering.segment_ids, loaded.clustering.sizes) == (saved.segment_ids, saved.sizes)
     assert sum(loaded.clustering.sizes) + loaded.clustering.noise == len(VECTORS)
     assert sum(loaded.clustering.rows_by_id.values()) == len(VECTORS)
+    assert loaded.clustering.stability == saved.stability == {"stability": 0.1 + 0.2, "stability_error": 0.0}
+    assert loaded.clustering.jaccard == saved.jaccard
     assert loaded.clustering.reach.dtype == np.float64
     assert loaded.clustering.reach.tobytes() == saved.reach.tobytes()
     assert loaded.clustering.model.centers.dtype == np.float32
@@ -164,6 +168,7 @@ def test_arrays_are_kept_whatever_their_layout(plan: TextPlan, tmp_path: Path) -
     assert loaded.model.space.scale.tolist() == [1, 3]
     assert loaded.reach.tolist() == [0, 2, 4]
     assert loaded.noise_share == 0.4
+    assert (loaded.stability, loaded.jaccard) == ({}, ())  # what nobody has asked for is not known
     assert loaded.rows_by_id == {4: 1, 0: 2, 9: 3, -1: 4}
     assert loaded.ids(np.array([2, -1, 0])).tolist() == [9, -1, 4]
     assert loaded.labels(np.array([9, -1, 4, 77])).tolist() == [2, -1, 0, -1]

@@ -11,8 +11,18 @@ from PIL import Image
 from scipy.spatial.distance import pdist
 from sklearn.datasets import make_blobs
 
+from erasmo_dagster.method.candidates import Candidate
 from erasmo_dagster.method.clustering import SweepPoint
-from erasmo_dagster.method.plots import COLOURS, NOISE, k_sweep, loss_curve, project_2d, projection, segment_sizes
+from erasmo_dagster.method.plots import (
+    COLOURS,
+    NOISE,
+    k_sweep,
+    leaderboard,
+    loss_curve,
+    project_2d,
+    projection,
+    segment_sizes,
+)
 
 MAX_BYTES = 60_000
 
@@ -106,10 +116,78 @@ def test_bars_of_few_and_of_many_segments(counts: dict[int, int]) -> None:
     opened(segment_sizes(counts))
 
 
+def sweep(*bits: float | None, smallest: int = 50) -> list[SweepPoint]:
+    return [SweepPoint(k, 1 / k, 10.0 * k, 2.0 + k % 3, smallest, b) for k, b in enumerate(bits, start=2)]
+
+
 def test_sweep_marks_the_chosen_k() -> None:
-    sweep = [SweepPoint(k, 1 / k, 10.0 * k, 2.0 + k % 3) for k in range(2, 11)]
-    chosen = opened(k_sweep(sweep, 4))
+    points = sweep(*[None] * 9)
+    chosen = opened(k_sweep(points, 4))
     assert pixels(chosen, COLOURS[0]) > 300
     assert pixels(chosen, COLOURS[5]) > 60
-    assert chosen.tobytes() != opened(k_sweep(sweep, 5)).tobytes()
-    opened(k_sweep(sweep[:1], 2))
+    assert chosen.tobytes() != opened(k_sweep(points, 5)).tobytes()
+    opened(k_sweep(points[:1], 2))
+
+
+def test_sweep_shows_bits_first_where_there_are_any() -> None:
+    plain, bits = opened(k_sweep(sweep(None, None, None), 3)), opened(k_sweep(sweep(1.0, 2.0, 2.1), 3))
+    assert bits.height > plain.height + 100
+    assert pixels(bits, COLOURS[5]) > pixels(plain, COLOURS[5]) + 60  # chosen in one panel more, and in its legend
+
+
+def test_sweep_draws_a_line_at_what_is_enough_only_where_bits_decide() -> None:
+    points = sweep(1.0, 2.0, 2.1)
+
+    def dashes(choose_by: str, rows: int | None = None) -> int:
+        picture = opened(k_sweep(points, 3, choose_by=choose_by, rows=rows))
+        return int((np.abs(np.asarray(picture).astype(int) - 0x88).max(axis=2) < 12).sum())
+
+    assert dashes("bits_saved") > dashes("silhouette") + 150
+    nothing = k_sweep(sweep(-1.0, -2.0), 2, choose_by="bits_saved")  # nothing is enough of what is not saved
+    opened(nothing)
+
+
+def test_sweep_marks_what_has_too_small_a_segment() -> None:
+    points = [*sweep(1.0, 2.0), *[SweepPoint(4, 0.1, 9.0, 2.0, 3, 5.0)]]
+    marked = opened(k_sweep(points, 3, rows=1000, choose_by="bits_saved"))
+    assert marked.tobytes() != opened(k_sweep(points, 3, rows=100, choose_by="bits_saved")).tobytes()
+    every = [SweepPoint(k, 0.1, 9.0, 2.0, 1, 1.0) for k in (2, 3)]
+    opened(k_sweep(every, 2, rows=1000, choose_by="bits_saved"))
+
+
+def test_the_reason_stands_below_the_sweep_in_as_many_lines_as_it_takes() -> None:
+    points = sweep(1.0, 2.0)
+    without = opened(k_sweep(points, 3))
+    one, many = (opened(k_sweep(points, 3, reason="because $ of $ it " * n)) for n in (1, 20))
+    assert without.height < one.height < many.height
+    ink = (np.asarray(many)[-40:].max(axis=2) < 140).any(axis=0)
+    assert ink.sum() > 100
+    assert not ink[-4:].any()  # nothing runs out of the picture
+
+
+def board(*given: tuple[float | None, str]) -> list[Candidate]:
+    return [Candidate(f"way {i}, of some length", bits, 0.2, 1.0, refused) for i, (bits, refused) in enumerate(given)]
+
+
+def test_the_leaderboard_has_a_bar_for_each_candidate() -> None:
+    picture = opened(leaderboard(board((4.0, ""), (2.0, ""), (1.0, "")), "way 0, of some length"))
+    assert pixels(picture, COLOURS[5]) == pytest.approx(4 * pixels(picture, COLOURS[4]) / 3, rel=0.05)
+    other = opened(leaderboard(board((4.0, ""), (2.0, ""), (1.0, "")), "way 2, of some length"))
+    assert pixels(other, COLOURS[4]) == pytest.approx(6 * pixels(other, COLOURS[5]), rel=0.05)
+
+
+def test_what_may_not_win_is_hatched_and_says_why() -> None:
+    plain = opened(leaderboard(board((4.0, ""), (2.0, "")), "way 0, of some length"))
+    refused = opened(leaderboard(board((4.0, ""), (2.0, "a segment holds 0.4% of the rows")), "way 0, of some length"))
+    assert pixels(plain, COLOURS[4]) > 1000
+    assert pixels(refused, COLOURS[4]) == 0
+    assert pixels(refused, NOISE) > 150
+    long = "Got $1 of something very long that no picture has room for, " * 5
+    undrawn = opened(leaderboard(board((4.0, ""), (None, long)), "way 0, of some length"))
+    ink = (np.asarray(undrawn)[:-60, -4:].max(axis=2) < 140).any()  # above the axis
+    assert not ink
+
+
+@pytest.mark.parametrize("bits", [(0.0,), (-1.0, -2.0), (None, None), (1e-12, -1e-12), (3.0, *[None] * 9)])
+def test_leaderboards_of_hardly_anything(bits: tuple[float | None, ...]) -> None:
+    opened(leaderboard(board(*((b, "" if b is not None else "no") for b in bits)), "way 0, of some length"))

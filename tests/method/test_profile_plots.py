@@ -25,7 +25,10 @@ from erasmo_dagster.method.profile_plots import (
 )
 
 HOSTILE = "$x^2$ $ <b> \x1b\u202e 你好 😀 אבג \\frac{1}{ _a " + "x" * 300
-FIGURES = {"silhouette": 0.3, "gower_silhouette": 0.4, "calinski_harabasz": 190.0, "davies_bouldin": 1.1, "ari": 0.5}
+FIGURES = {
+    **{"separation": 0.2, "gower_silhouette": 0.4, "tree_accuracy": 0.9, "stability": 0.8, "silhouette": 0.3},
+    **{"calinski_harabasz": 190.0, "davies_bouldin": 1.1, "ari": 0.5},
+}
 
 
 def opened(png: bytes, dpi: int = 100) -> Image.Image:
@@ -146,6 +149,13 @@ def test_figures_over_versions(versions: int) -> None:
     picture = opened(metrics_over_versions(logged))
     assert pixels(picture, COLOURS[5]) > 5 * 20  # the last of each
     assert (pixels(picture, COLOURS[0]) > 300) == (versions > 1)
+
+
+@pytest.mark.parametrize(("known", "rows"), [(1, 1), (4, 1), (5, 2), (8, 2)])
+def test_figures_over_versions_stand_four_in_a_row(known: int, rows: int) -> None:
+    picture = opened(metrics_over_versions([(v, dict(list(FIGURES.items())[:known])) for v in (1, 2, 3)]))
+    assert picture.height == pytest.approx(210 * rows, abs=2)
+    assert pixels(picture, COLOURS[5]) > known * 20
 
 
 def test_figures_that_are_not_there_are_left_out() -> None:

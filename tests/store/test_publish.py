@@ -28,8 +28,23 @@ from erasmo_dagster.store.history import commit_history
 from erasmo_dagster.store.names import next_segment_id, published_names
 from erasmo_dagster.store.publish import Published, publish, retire, rollback
 from erasmo_dagster.store.sources import ENTITY_KEY
-from erasmo_dagster.store.versions import begin_version, publications, published_versions, record_stage
-from erasmo_dagster.store.warehouse import one_row, open_warehouse, write_metrics, write_profile, write_segments
+from erasmo_dagster.store.versions import (
+    FITTED_STATE,
+    StageOutput,
+    begin_version,
+    link_stage,
+    publications,
+    published_versions,
+    record_stage,
+)
+from erasmo_dagster.store.warehouse import (
+    one_row,
+    open_warehouse,
+    write_candidates,
+    write_metrics,
+    write_profile,
+    write_segments,
+)
 
 
 def settings(**options: Any) -> DatasetSettings:
@@ -578,3 +593,40 @@ def test_datasets_have_ids_of_their_own(project: Project) -> None:
     with open_warehouse(project.warehouse) as con:
         assert next_segment_id(con, "b") == 0
         assert published_names(con, "b") == {}
+
+
+def test_the_leaderboard_is_that_of_the_training_whose_segments_are_published(project: Project) -> None:
+    query = "select dataset, version, candidate, chosen, rank, bits_saved from segment_leaderboard order by all"
+    figures = dict.fromkeys(("separation", "gower_silhouette", "tree_accuracy", "stability"), 0.5)
+
+    def trained(dataset: str, version: int, winner: str) -> None:
+        rows = [
+            {"candidate": winner, "chosen": True, "rank": 1, "bits_saved": 2.0, "refused": ""},
+            {"candidate": "z", "chosen": False, "rank": None, "bits_saved": None, "refused": "no luck"},
+        ]
+        with open_warehouse(project.warehouse) as con:
+            write_candidates(con, dataset, version, [{**row, **figures, "smallest": 0.2, "seconds": 1} for row in rows])
+            record_stage(con, dataset, version, FITTED_STATE, inputs_hash="h", details={})
+
+    first = prepare(project, "a", 4)
+    trained("a", first, "x")
+    release(project, "a", first)
+    release(project, "b", prepare(project, "b", 2))  # of a release that wrote down no training
+    of_first = [("x", True, 1, 2.0), ("z", False, None, None)]
+    assert read(project, query) == [("a", first, *row) for row in of_first]
+
+    second = prepare(project, "a", 5)
+    with open_warehouse(project.warehouse) as con:  # which only places rows
+        link_stage(con, "a", second, StageOutput(FITTED_STATE, first, "h", {}))
+    release(project, "a", second)
+    assert read(project, query) == [("a", second, *row) for row in of_first]
+
+    third = prepare(project, "a", 6)
+    trained("a", third, "y")
+    assert read(project, query) == [("a", second, *row) for row in of_first]  # nothing is published yet
+    release(project, "a", third)
+    assert read(project, query) == [("a", third, "y", True, 1, 2.0), ("a", third, *of_first[1])]
+    rollback(project, {}, "a", second, reason="test")
+    assert read(project, query) == [("a", second, *row) for row in of_first]
+    retire(project, {}, "a", reason="test")
+    assert read(project, query) == []

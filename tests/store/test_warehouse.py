@@ -160,3 +160,35 @@ def test_a_killed_writer_leaves_what_was_committed(path: Path) -> None:
     assert subprocess.run([sys.executable, "-c", code]).returncode == -9
     with wh.open_warehouse(path, lock_timeout=2) as con:
         assert wh.read_corpus(con, "a", 1).height == 1
+
+
+def candidate(name: str, rank: int | None, **figures: float | None) -> dict[str, object]:
+    given = {"bits_saved": 1.5, "separation": 0.2, "gower_silhouette": None, "tree_accuracy": 0.9, "stability": None}
+    return {
+        "candidate": name,
+        "chosen": rank == 1,
+        "rank": rank,
+        **given,
+        "smallest": 0.25,
+        "seconds": 1.0,
+        "refused": "" if rank else "too small",
+        **figures,
+    }
+
+
+def test_candidates_are_those_of_the_last_write_and_go_with_their_version(path: Path) -> None:
+    query = "SELECT version, candidate, chosen, rank, bits_saved, stability FROM segment_candidates ORDER BY ALL"
+    with wh.open_warehouse(path) as con:
+        wh.write_candidates(con, "a", 1, [candidate("x", 1), candidate("old", 2)])
+        wh.write_candidates(con, "a", 1, [candidate("x", 1, stability=0.5), candidate("y", None, bits_saved=None)])
+        wh.write_candidates(con, "a", 2, [candidate("x", 1)])
+        wh.write_candidates(con, "a", 3, [])
+        assert con.execute(query).fetchall() == [
+            (1, "x", True, 1, 1.5, 0.5),
+            (1, "y", False, None, None, None),
+            (2, "x", True, 1, 1.5, None),
+        ]
+        wh.delete_version(con, "a", 1)
+        assert {row[0] for row in con.execute(query).fetchall()} == {2}
+        wh.write_candidates(con, "a", 2, [])  # the version is drawn anew, by a method that compares nothing
+        assert con.execute(query).fetchall() == []

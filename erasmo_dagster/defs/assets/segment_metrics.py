@@ -10,9 +10,16 @@ from erasmo_dagster.defs.pictures import table
 from erasmo_dagster.defs.resources import WarehouseResource
 from erasmo_dagster.defs.sampling import MEASURED_ROWS, planned_columns_of, sampled_rows
 from erasmo_dagster.defs.stages import CODE_VERSIONS, OWNERS, StageRun, begin_stage
-from erasmo_dagster.method.fitted import FittedState
+from erasmo_dagster.method.fitted import FittedClustering, FittedState
 from erasmo_dagster.method.measures import TableMeasures, measure_table
-from erasmo_dagster.method.quality import METRICS, external_metrics, internal_metrics, read_metrics
+from erasmo_dagster.method.quality import (
+    METRICS,
+    external_metrics,
+    internal_metrics,
+    read_jaccard,
+    read_metrics,
+    read_stability,
+)
 from erasmo_dagster.store.artifacts import snapshot_path, state_dir, text_dir
 from erasmo_dagster.store.sources import ENTITY_KEY
 from erasmo_dagster.store.standing import read_drawn_in
@@ -30,10 +37,11 @@ _MEASURES = {"eta_squared": "variance", "nmi": "mutual information", "text": "va
     deps=["source_table", "text_corpus", "embeddings", "segments"],
 )
 def segment_metrics(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> dg.MaterializeResult[None]:
-    """One row per figure: of the vectors, of the table's own columns, and agreement with the label where there is one.
+    """One row per figure: of the vectors, of the table's own columns, of how stable the segments are, and agreement
+    with the label where there is one.
 
-    The metadata has the share of every column that segments explain, and the questions by which a small tree tells
-    them apart.
+    Stability is the training's: versions that only place rows have the same. The metadata has the share of every column
+    that segments explain, the questions by which a small tree tells them apart, and how stable each segment is.
     """
     run = begin_stage(context, warehouse)
     segments, embeddings, settings = run.inputs["segments"], run.inputs["embeddings"], run.settings
@@ -50,6 +58,8 @@ def segment_metrics(context: dg.AssetExecutionContext, warehouse: WarehouseResou
     private = frozenset({*settings.sensitive, *run.inputs["source_table"].details["sensitive"]})
     measures = _measures(run, segmented, private)
     figures |= measures.figures()
+    if fitted is not None:
+        figures |= fitted.stability
     if settings.label:
         figures |= external_metrics(labels, _truth(run, settings.label, segmented["entity_key"]), vectors)
     rows = [
@@ -60,7 +70,11 @@ def segment_metrics(context: dg.AssetExecutionContext, warehouse: WarehouseResou
         output = run.record(
             con, run.hash_inputs(settings.label, settings.clustering.metrics_rows, settings.seed), figures
         )
-    told = {"reading": read_metrics(figures), "metrics": table(rows), **_tables(measures, private)}
+    told: dict[str, Any] = {"reading": read_metrics(figures), "metrics": table(rows), **_tables(measures, private)}
+    if stable := read_stability(figures):
+        told["reading_of_stability"] = stable
+    if fitted is not None and fitted.jaccard:
+        told["stability_by_segment"] = _stability(fitted)
     return run.result(output, {**told, **figures})
 
 
@@ -97,6 +111,17 @@ def _tables(measures: TableMeasures, private: frozenset[str]) -> dict[str, Any]:
     if measures.explained is not None and measures.explained.rules:
         found["rules"] = table([{"rule": rule} for rule in measures.explained.rules])
     return found
+
+
+def _stability(fitted: FittedClustering) -> Any:
+    """How well each segment is found again on resampled rows, the least stable first."""
+    found = zip(fitted.segment_ids, fitted.jaccard, strict=True)
+    return table(
+        [
+            {"segment": segment, "jaccard": round(jaccard, 3), "reading": read_jaccard(jaccard)}
+            for segment, jaccard in sorted(found, key=lambda pair: (pair[1], pair[0]))
+        ]
+    )
 
 
 def _truth(run: StageRun, label: str, entity_keys: pl.Series) -> list[str | None]:

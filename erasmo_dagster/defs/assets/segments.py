@@ -10,18 +10,22 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from erasmo_dagster.defs.orders import order_figures
 from erasmo_dagster.defs.partitions import dataset_partitions
 from erasmo_dagster.defs.pictures import picture, table
 from erasmo_dagster.defs.points import drawn_in, source_columns
 from erasmo_dagster.defs.resources import WarehouseResource
 from erasmo_dagster.defs.stages import CODE_VERSIONS, OWNERS, StageRun, begin_stage
 from erasmo_dagster.method import plots
-from erasmo_dagster.method.auto import HOW_TO_READ, TableSegments, language_model_says, segment_table
+from erasmo_dagster.method.auto import TableSegments, segment_table
+from erasmo_dagster.method.candidates import HOW_TO_READ, language_model_says, leaderboard_rows
 from erasmo_dagster.method.clustering import cluster
 from erasmo_dagster.method.drift import segment_reach
 from erasmo_dagster.method.fitted import FittedClustering, FittedState
 from erasmo_dagster.method.matching import SegmentMatch, assign_ids, match_segments
+from erasmo_dagster.method.measures import stability_measures
 from erasmo_dagster.method.placing import Placement, membership_rows, place_rows
+from erasmo_dagster.method.steadiness import steadiness
 from erasmo_dagster.settings.clustering import ON_COLUMNS
 from erasmo_dagster.store.artifacts import state_dir, text_dir
 from erasmo_dagster.store.names import next_segment_id
@@ -39,6 +43,7 @@ from erasmo_dagster.store.warehouse import (
     read_memberships,
     read_segments,
     read_text_hashes,
+    write_candidates,
     write_embeddings,
     write_memberships,
     write_segments,
@@ -50,7 +55,7 @@ class _Segmented:
     """What a run found: the fitted clustering, and segment id and confidence of each row in the vectors' order.
 
     ``memberships`` has columns entity_key, segment_id, membership, and no row where the method has none. ``points``
-    float32[n, d] are what the rows were placed by.
+    float32[n, d] are what the rows were placed by. ``leaderboard`` is of the ways that a training has compared.
     """
 
     fitted: FittedClustering
@@ -62,6 +67,7 @@ class _Segmented:
     trained_by: StageOutput | None
     details: dict[str, Any]
     shown: dict[str, Any] = field(default_factory=dict)
+    leaderboard: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dg.asset(
@@ -103,6 +109,7 @@ def segments(context: dg.AssetExecutionContext, warehouse: WarehouseResource) ->
         )
         write_segments(con, run.dataset, run.version, placed)
         write_memberships(con, run.dataset, run.version, found.memberships)
+        write_candidates(con, run.dataset, run.version, found.leaderboard)
         hashed = run.hash_inputs(run.settings.clustering.model_dump(), run.settings.seed)
         if found.trained_by is None:
             record_stage(con, run.dataset, run.version, FITTED_STATE, inputs_hash=hashed, details={})
@@ -160,7 +167,7 @@ def _cluster(run: StageRun, entity_keys: pl.Series, vectors: npt.NDArray[np.floa
     """New segments, called as the published ones where they share the most of their rows."""
     settings = run.settings.clustering
     found = _drawn(run, vectors)
-    result, points = found.result, found.points
+    result, points, stable = found.result, found.points, found.stability
     with run.warehouse.get_connection() as con:
         published = publications(con).get(run.dataset)
         output = stage_output(con, run.dataset, published.version, "segments") if published else None
@@ -181,12 +188,15 @@ def _cluster(run: StageRun, entity_keys: pl.Series, vectors: npt.NDArray[np.floa
         reach=segment_reach(points, result.labels, result.model),
         table=found.space,
         texts=found.texts,
+        stability={**(stability_measures(stable) if stable else {}), **order_figures(run, found)},
+        jaccard=stable.jaccard if stable else (),
     )
+    leaderboard = leaderboard_rows(found.candidates, found.chosen)
     details = {
         "sweep": [vars(point) for point in result.sweep],
         "notes": list(result.notes),
         "chosen": found.chosen,
-        "candidates": [vars(candidate) for candidate in found.candidates],
+        "candidates": leaderboard,
         "matches": [vars(match) for match in matches],
     }
     shown: dict[str, Any] = {}
@@ -194,29 +204,44 @@ def _cluster(run: StageRun, entity_keys: pl.Series, vectors: npt.NDArray[np.floa
         shown["ids_kept"] = ", ".join(str(match.published) for match in matches) or "none"
         shown["ids_new"] = ", ".join(str(i) for i in ids.tolist() if i >= next_id) or "none"
     if result.sweep:
-        shown["k_sweep"] = picture(plots.k_sweep(result.sweep, result.k), "figures by number of segments")
+        sweep = plots.k_sweep(
+            result.sweep, result.k, rows=len(points), reason=result.reason, choose_by=settings.choose_by
+        )
+        shown["k_sweep"] = picture(sweep, "figures by number of segments")
         shown["k_figures"] = table([vars(point) for point in result.sweep])
         shown["k_reason"] = result.reason
     if found.candidates:
         shown["chosen"] = found.chosen
-        shown["leaderboard"] = table([vars(candidate) for candidate in found.candidates])
-        shown["reading"] = f"{HOW_TO_READ} {language_model_says(found.candidates)}".strip()
+        shown["leaderboard"] = table([{name: _short(value) for name, value in row.items()} for row in leaderboard])
+        shown["leaderboard_plot"] = picture(
+            plots.leaderboard(found.candidates, found.chosen), "bits saved by each candidate"
+        )
+        read = [*HOW_TO_READ, language_model_says(found.candidates)]
+        shown["reading"] = dg.MetadataValue.md("\n".join(f"- {sentence}" for sentence in read if sentence))
     moments = pl.Series([None], dtype=pl.Datetime("us")).new_from_index(0, len(entity_keys))
     memberships = membership_rows(entity_keys, result.memberships, fitted)
+    ids_of_rows = fitted.ids(result.labels)
     return _Segmented(
-        fitted, points, fitted.ids(result.labels), result.confidence, memberships, moments, None, details, shown
+        fitted, points, ids_of_rows, result.confidence, memberships, moments, None, details, shown, leaderboard
     )
 
 
+def _short(value: Any) -> Any:
+    return round(value, 3) if isinstance(value, float) else value
+
+
 def _drawn(run: StageRun, vectors: npt.NDArray[np.float32]) -> TableSegments:
-    """New segments, in the vectors or in the table's own columns, as the settings say."""
-    settings = run.settings
+    """New segments, in the vectors or in the table's own columns, as the settings say, and how stable they are."""
+    settings, seed = run.settings, run.settings.seed
     if settings.clustering.method not in ON_COLUMNS:
-        return TableSegments(cluster(vectors, settings.clustering, seed=settings.seed), vectors)
+        result = cluster(vectors, settings.clustering, seed=seed)
+        return TableSegments(
+            result, vectors, stability=steadiness(vectors, result.labels, settings.clustering, seed=seed)
+        )
     plan = FittedState.load(text_dir(run.project, run.dataset, run.inputs["text_corpus"].version)).text
     frame = source_columns(run, [column.name for column in plan.columns])
     models = run.project.models
-    return segment_table(frame, plan, settings.clustering, seed=settings.seed, models_dir=models, vectors=vectors)
+    return segment_table(frame, plan, settings.clustering, seed=seed, models_dir=models, vectors=vectors, measured=True)
 
 
 def _pictures(run: StageRun, found: _Segmented, sizes: dict[int, int]) -> dict[str, Any]:

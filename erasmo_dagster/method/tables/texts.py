@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.method.base_models import resolve
 from erasmo_dagster.method.encoders.sentence_transformer import SentenceTransformerEncoder
 from erasmo_dagster.method.tables.parts import Floats
@@ -15,6 +16,18 @@ from erasmo_dagster.settings import EmbeddingSettings
 
 # Texts whose vectors are kept from one call to the next: 150 MB in 384 dimensions.
 MOST_KEPT = 100_000
+
+
+class TextModelError(ErasmoError):
+    """The sentence encoder cannot be fetched or loaded."""
+
+    def __init__(self, model: str, why: ErasmoError) -> None:
+        fix = why.fix.replace("adapter.base_model", "clustering.text_model")
+        super().__init__(
+            f"{why.got} (clustering.text_model is {model})",
+            expected=why.expected,
+            fix="; ".join(filter(None, [fix, "or set clustering.method to kmeans++, which needs no sentence encoder"])),
+        )
 
 
 class TextEncoder:
@@ -28,21 +41,27 @@ class TextEncoder:
     def __call__(self, texts: Sequence[str]) -> Floats:
         """A vector for each of ``texts``; those that it has read lately are not read again.
 
-        Raises ErasmoError as fetching and loading do.
+        Raises TextModelError as fetching and loading raise ErasmoError.
         """
         if not texts:
             return np.zeros((0, 1), dtype=np.float32)
         new = [text for text in dict.fromkeys(texts) if text not in self._known]
         if new:
-            if self._opened is None:
-                model, models_dir, device = self._given
-                self._opened = SentenceTransformerEncoder(resolve(model, models_dir), EmbeddingSettings(), device)
-            read = dict(zip(new, self._opened.encode(new), strict=True))
+            read = dict(zip(new, self._open().encode(new), strict=True))
             if len(self._known) + len(new) > MOST_KEPT:
                 read |= {text: self._known[text] for text in dict.fromkeys(texts) if text in self._known}
                 self._known = {}
             self._known |= read
         return np.stack([self._known[text] for text in texts])
+
+    def _open(self) -> SentenceTransformerEncoder:
+        if self._opened is None:
+            model, models_dir, device = self._given
+            try:
+                self._opened = SentenceTransformerEncoder(resolve(model, models_dir), EmbeddingSettings(), device)
+            except ErasmoError as error:
+                raise TextModelError(model, error) from error
+        return self._opened
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), self._given

@@ -41,6 +41,7 @@ PUBLISHED = frozenset(
         "segment_memberships",
         "segment_sizes",
         "segment_metrics",
+        "segment_leaderboard",
         "segment_history",
         "segment_transitions",
         "publish_log",
