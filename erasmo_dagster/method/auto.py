@@ -26,13 +26,13 @@ from erasmo_dagster.method.base_models import resolve
 from erasmo_dagster.method.candidates import Candidate, Measured, attempted
 from erasmo_dagster.method.clustering import ClusterResult, cluster
 from erasmo_dagster.method.measures import Stability
-from erasmo_dagster.method.peers import PEERS, by_nearest_row, peer_steadiness
+from erasmo_dagster.method.peers import PEERS, ROW_TEXTS, by_nearest_row, peer_steadiness
 from erasmo_dagster.method.steadiness import steadiness
 from erasmo_dagster.method.tables.mixture import LEAST_SHARE
 from erasmo_dagster.method.tables.parts import Encode, Floats
 from erasmo_dagster.method.tables.referee import Referee
 from erasmo_dagster.method.tables.space import TableSpace
-from erasmo_dagster.method.tables.texts import text_encoder
+from erasmo_dagster.method.tables.texts import TextModelError, text_encoder
 from erasmo_dagster.method.textual import TextPlan
 from erasmo_dagster.settings import ClusteringSettings
 
@@ -91,7 +91,8 @@ def segment_table(
     as long again.
 
     Raises ErasmoError as clustering does, and where no candidate can be drawn. Where the sentence encoder cannot be
-    had, candidates that it reads for are refused.
+    had, that is TextModelError for a table with columns of text: a network that fails must not decide on the segments.
+    Without any, the candidate that it reads whole rows for is refused.
     """
     encode = _failing_once(encode or text_encoder(clustering.text_model, models_dir))
     table = _Table(frame, plan, encode, vectors, seed)
@@ -278,6 +279,8 @@ def _choosing(table: _Table, ways: dict[str, _Way]) -> ClusterResult:
             continue
         try:
             found = table.drawn(way).result
+        except TextModelError:
+            raise
         except ErasmoError as error:
             refused[name] = str(error)
             continue
@@ -309,6 +312,8 @@ def _compare(table: _Table, ways: dict[str, _Way], measured: bool) -> list[Candi
         try:
             found, seconds = table.timed(way)
         except ErasmoError as error:
+            if isinstance(error, TextModelError) and way.peer != ROW_TEXTS:
+                raise
             candidates.append(Candidate(name, None, 0.0, time.monotonic() - started, str(error)))
             continue
         smallest = float(np.bincount(found.labels[found.labels >= 0]).min() / table.frame.height)

@@ -112,8 +112,8 @@ def test_scaling_lets_small_units_count() -> None:
     groups = np.repeat([0, 1], (60, 40))
     vectors = np.column_stack([rng.normal(size=100) * 1000, groups + rng.normal(size=100) * 0.05, np.full(100, 0.1)])
     vectors = vectors.astype(np.float32)
-    plain = cluster(vectors, ClusteringSettings(k=2), seed=0)
-    scaled = cluster(vectors, ClusteringSettings(k=2, scale="standard"), seed=0)
+    plain = cluster(vectors, ClusteringSettings(method="kmeans++", k=2), seed=0)
+    scaled = cluster(vectors, ClusteringSettings(method="kmeans++", k=2, scale="standard"), seed=0)
     assert adjusted_rand_score(groups, plain.labels) < 0.1
     assert plain.model.space.scale is None
     assert adjusted_rand_score(groups, scaled.labels) > 0.9
@@ -197,7 +197,7 @@ def test_one_thread_adds_up(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(clustering, "prepare", watched)
     with threadpool_limits(4, user_api="openmp"):
-        cluster(cloud(), ClusteringSettings(k=2), seed=0)
+        cluster(cloud(), ClusteringSettings(method="kmeans++", k=2), seed=0)
     assert threads
     assert set(threads) == {1}
 
@@ -217,16 +217,16 @@ def test_row_order_changes_no_segment_where_nothing_is_drawn() -> None:
 
 def test_layout_and_width_of_the_array_change_nothing() -> None:
     vectors = cloud(100)
-    first = cluster(vectors, ClusteringSettings(k=4), seed=0)
+    first = cluster(vectors, ClusteringSettings(method="kmeans++", k=4), seed=0)
     for other in (np.asfortranarray(vectors), vectors.astype(np.float64)):
-        result = cluster(other, ClusteringSettings(k=4), seed=0)
+        result = cluster(other, ClusteringSettings(method="kmeans++", k=4), seed=0)
         assert result.labels.tobytes() == first.labels.tobytes()
         assert result.model.centers.dtype == np.float32
 
 
 def test_segments_of_one_size_are_numbered_by_centre() -> None:
     vectors = np.array([[5, 1], [5, 3], [-5, 9], [-5, 7], [-5, 2], [-5, 0]], np.float32)
-    result = cluster(vectors, ClusteringSettings(k=3), seed=0)
+    result = cluster(vectors, ClusteringSettings(method="kmeans++", k=3), seed=0)
     assert result.labels.tolist() == [2, 2, 1, 1, 0, 0]
 
 
@@ -240,7 +240,7 @@ def test_only_vectors_settings_and_seed_enter() -> None:
 
 def test_confidence_by_hand() -> None:
     vectors = np.array([[-1], [1], [9], [11]], np.float32)
-    result = cluster(vectors, ClusteringSettings(k=2), seed=0)
+    result = cluster(vectors, ClusteringSettings(method="kmeans++", k=2), seed=0)
     assert (result.model.centers + result.model.space.mean).tolist() == [[0], [10]]
     np.testing.assert_allclose(result.confidence, [10 / 11, 8 / 9, 8 / 9, 10 / 11], rtol=1e-6)
 
@@ -267,7 +267,7 @@ def test_no_confidence_on_top_of_two_centres() -> None:
 @pytest.mark.parametrize("offset", [0, 3000])
 def test_an_unchanged_row_keeps_its_segment_of_kmeans(scale: str, offset: float) -> None:
     vectors = cloud(2100, 24) * np.linspace(0.1, 3, 24, dtype=np.float32) + np.float32(offset)
-    result = cluster(vectors, ClusteringSettings(k=7, n_init=1, scale=scale), seed=0)
+    result = cluster(vectors, ClusteringSettings(method="kmeans++", k=7, n_init=1, scale=scale), seed=0)
     again = result.model.place(vectors)
     assert again.labels.tobytes() == result.labels.tobytes()
     assert again.confidence.tobytes() == result.confidence.tobytes()
@@ -285,16 +285,16 @@ def test_assigning_vectors_of_another_model_is_refused() -> None:
 
 def test_the_sweep_keeps_the_figures_of_every_k() -> None:
     vectors, groups = blobs()
-    result = cluster(vectors, ClusteringSettings(k_min=2, k_max=5), seed=0)
+    result = cluster(vectors, ClusteringSettings(method="kmeans++", k_min=2, k_max=5), seed=0)
     assert [point.k for point in result.sweep] == [2, 3, 4, 5]
     assert result.sweep[1].silhouette == pytest.approx(silhouette_score(vectors.astype(float), groups), rel=1e-5)
     assert result.notes == ()
-    assert cluster(vectors, ClusteringSettings(k=3), seed=0).sweep == ()
+    assert cluster(vectors, ClusteringSettings(method="kmeans++", k=3), seed=0).sweep == ()
 
 
 def test_the_sweep_takes_the_silhouette_of_as_many_rows_as_set() -> None:
     vectors = cloud(400)
-    result = cluster(vectors, ClusteringSettings(k_max=3, metrics_rows=100), seed=4)
+    result = cluster(vectors, ClusteringSettings(method="kmeans++", k_max=3, metrics_rows=100), seed=4)
     (point,) = [point for point in result.sweep if point.k == result.k]
     sampled = internal_metrics(vectors, result.labels, max_rows=100, seed=4)
     assert sampled["silhouette_rows"] == 100
@@ -304,11 +304,11 @@ def test_the_sweep_takes_the_silhouette_of_as_many_rows_as_set() -> None:
 
 @pytest.mark.parametrize("choose_by", ["silhouette", "calinski_harabasz", "davies_bouldin"])
 def test_the_best_figure_chooses_k(choose_by: str) -> None:
-    result = cluster(cloud(90), ClusteringSettings(k_max=7, choose_by=choose_by), seed=0)
+    result = cluster(cloud(90), ClusteringSettings(method="kmeans++", k_max=7, choose_by=choose_by), seed=0)
     figures = {point.k: getattr(point, choose_by) for point in result.sweep}
     best = min(figures.values()) if choose_by == "davies_bouldin" else max(figures.values())
     assert figures[result.k] == best
-    same = cluster(cloud(90), ClusteringSettings(k=result.k), seed=0)
+    same = cluster(cloud(90), ClusteringSettings(method="kmeans++", k=result.k), seed=0)
     assert same.labels.tolist() == result.labels.tolist()
 
 
@@ -400,9 +400,14 @@ def test_vectors_that_are_no_numbers(bad: float) -> None:
     vectors = cloud(20)
     vectors[[3, 7], 1] = bad
     with pytest.raises(ErasmoError, match=r"Got NaN or infinity in the vectors of 2 of 20 rows, expected finite"):
-        cluster(vectors, ClusteringSettings(), seed=0)
+        cluster(vectors, ClusteringSettings(method="kmeans++"), seed=0)
     with pytest.raises(ErasmoError, match="2 of 20 rows"):
         nearest_center(np.zeros((2, 8))).place(vectors)
+
+
+def test_auto_is_of_tables_and_not_of_vectors() -> None:
+    with pytest.raises(ValueError, match="segment_table draws"):
+        cluster(cloud(20), ClusteringSettings(k=2), seed=0)
 
 
 @pytest.mark.parametrize("method", PAIRS, ids=name)
@@ -410,4 +415,4 @@ def test_pairs_of_rows_that_do_not_fit_in_memory(method: dict[str, Any], monkeyp
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=50_000))
     with pytest.raises(ErasmoError, match=r"Got 100 rows for clustering.method=\w+, which needs.*kmeans\+\+"):
         cluster(cloud(100), ClusteringSettings(**method), seed=0)
-    assert cluster(cloud(100), ClusteringSettings(k=2), seed=0).k == 2
+    assert cluster(cloud(100), ClusteringSettings(method="kmeans++", k=2), seed=0).k == 2

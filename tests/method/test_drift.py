@@ -127,7 +127,7 @@ def test_many_rows_are_as_one_by_one() -> None:
 @pytest.mark.parametrize("scale", ["none", "standard"])
 def test_distances_are_those_of_clustering(scale: str) -> None:
     vectors = np.random.default_rng(1).normal(size=(60, 4)).astype(np.float32) * np.array([1, 5, 1, 1], np.float32)
-    result = cluster(vectors, ClusteringSettings(k=2, scale=scale), seed=0)
+    result = cluster(vectors, ClusteringSettings(method="kmeans++", k=2, scale=scale), seed=0)
     own = own_distances(vectors, result.labels, result.model)
     other = own_distances(vectors, 1 - result.labels, result.model)
     assert result.confidence == pytest.approx((other - own) / other, abs=1e-6)

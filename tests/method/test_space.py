@@ -79,7 +79,9 @@ def test_principal_components_are_scikit_learns_with_signs_of_their_own() -> Non
 def test_components_without_variance_are_left_out_and_said() -> None:
     flat = np.outer(np.arange(30), np.ones(6)).astype(np.float32)
     assert fit(flat, reduce={"method": "pca", "dimensions": 3}).dimensions == 1
-    settings = ClusteringSettings.model_validate({"k": 2, "reduce": {"method": "pca", "dimensions": 3}})
+    settings = ClusteringSettings.model_validate(
+        {"method": "kmeans++", "k": 2, "reduce": {"method": "pca", "dimensions": 3}}
+    )
     assert (
         "The vectors give 1 dimensions, fewer than clustering.reduce asks for." in cluster(flat, settings, seed=0).notes
     )
@@ -123,7 +125,9 @@ def test_a_map_puts_rows_of_the_training_where_they_are_and_others_among_their_n
     middles = np.random.default_rng(3).normal(size=(2, 10)) * 20
     vectors = (np.repeat(middles, 40, axis=0) + np.random.default_rng(4).normal(size=(80, 10))).astype(np.float32)
     vectors[79] = vectors[78]
-    chosen = ClusteringSettings.model_validate({"k": 2, "reduce": {"method": "umap", "dimensions": 2}})
+    chosen = ClusteringSettings.model_validate(
+        {"method": "kmeans++", "k": 2, "reduce": {"method": "umap", "dimensions": 2}}
+    )
     result = cluster(vectors, chosen, seed=0)
     assert result.labels.tolist() in ([0] * 40 + [1] * 40, [1] * 40 + [0] * 40)
     space = result.model.space

@@ -41,6 +41,8 @@ def prepare(
             return mixture(points, settings, seed, layout)
         case "hdbscan":
             return hdbscan(points, settings)
+        case "auto":
+            raise ValueError("got clustering.method=auto, which is several: segment_table draws a table's segments")
         case "bisecting_kmeans":
             return bisecting_kmeans(points, settings, seed)
         case _:
