@@ -24,7 +24,7 @@ from erasmo_dagster.method.peers import PEERS, ROW_TEXTS
 from erasmo_dagster.method.tables import texts as texts_module
 from erasmo_dagster.method.tables.parts import Encode
 from erasmo_dagster.method.tables.referee import Referee
-from erasmo_dagster.method.tables.texts import text_encoder
+from erasmo_dagster.method.tables.texts import TextModelError, text_encoder
 from erasmo_dagster.method.textual import TextPlan, fit_text, write_clauses
 from erasmo_dagster.settings import ClusteringSettings, DatasetSettings
 from tests.tiny_encoders import tiny_sentence_encoder
@@ -418,6 +418,19 @@ def test_an_encoder_that_cannot_be_had_is_looked_for_once() -> None:
     found = drawn(planted()[0], k=3, encode=encode)  # where there is no column of text, all else goes on
     assert {c.name: c.refused for c in found.candidates if c.refused} == {ROW_TEXTS: "Got no network."}
     assert found.chosen == "columns, mixture"
+
+
+@pytest.mark.parametrize("k", [2, "auto"])
+def test_a_network_that_fails_does_not_decide_on_the_segments_of_texts(k: int | str) -> None:
+    def encode(texts: Sequence[str]) -> np.ndarray:
+        raise TextModelError("pypi:some==1", ErasmoError("Got no network"))
+
+    frame, group = about_topics(60)
+    with pytest.raises(TextModelError, match=r"clustering\.text_model"):
+        drawn(frame, plan=plan_of(frame, note="text"), k=k, encode=encode, vectors=np.eye(4, dtype=np.float32)[group])
+    rows = planted()[0]
+    found = drawn(rows, k=k, encode=encode, vectors=np.zeros((rows.height, 2), dtype=np.float32))
+    assert ROW_TEXTS in {c.name for c in found.candidates if "clustering.text_model" in c.refused}
 
 
 # Figures
