@@ -11,7 +11,6 @@ import polars as pl
 from erasmo_dagster.defs.encoding import encoder_id
 from erasmo_dagster.defs.sampling import planned_columns_of, sampled_rows
 from erasmo_dagster.defs.stages import StageRun
-from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.method.auto import TableSegments
 from erasmo_dagster.method.embedding import embed_rows
 from erasmo_dagster.method.encoders.kinds import open_encoder, options_of
@@ -51,7 +50,7 @@ def order_figures(run: StageRun, found: TableSegments) -> dict[str, float]:
     try:
         for points in _read_again(run, found, plan, rows):
             kept.append(found.result.model.place(points).labels == rows["segment"].to_numpy())
-    except ErasmoError:  # a figure never holds up segments
+    except (Exception, pl.exceptions.PanicException):  # a figure never holds up segments
         return {}
     return {"stability_orders": float(np.mean(kept))} if kept else {}
 

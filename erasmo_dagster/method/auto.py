@@ -38,6 +38,10 @@ from erasmo_dagster.settings import ClusteringSettings
 
 # Rows that candidates are compared on, a seeded sample where there are more. Peers are drawn on no others.
 COMPARED_ROWS = 2_000
+ON_VECTORS = "vectors, k-means"
+NOTHING_TO_COMPARE_BY = (
+    "No column tells rows apart, so no ways were compared: the segments are of the encoder's vectors."
+)
 NOTHING_SAVED = "None of the ways compared tells more of the columns than its segments cost to describe."
 # Of the stability of candidates, each of which is drawn anew for it; that of the segments taken has more of both.
 STEADY_ROWS, STEADY_RESAMPLES = 500, 4
@@ -149,7 +153,7 @@ def _ways(clustering: ClusteringSettings, with_vectors: bool) -> dict[str, _Way]
         "columns, k-means": _Way(by("kmeans++")),
     }
     if with_vectors:
-        ways["vectors, k-means"] = _Way(by("kmeans++"), columns=False, vectors=True)
+        ways[ON_VECTORS] = _Way(by("kmeans++"), columns=False, vectors=True)
         ways["columns and vectors, mixture"] = _Way(by("mixture"), vectors=True)
     return ways | {name: _Way(by("kmeans++"), peer=name) for name in PEERS}
 
@@ -211,7 +215,11 @@ class _Table:
             k, rows = way.settings.k, self.compared
             assert isinstance(k, int)
             labels = PEERS[way.peer](self.frame[rows], self.plan, k, way.settings.n_init, self.seed, self.encode)
-            return TableSegments(by_nearest_row(points, rows, labels), points, space)
+            result = by_nearest_row(points, rows, labels)
+            if result.k < k:
+                told = f"Asked for k={k}, {way.peer} told {result.k} segments apart."
+                result = replace(result, notes=(*result.notes, told))
+            return TableSegments(result, points, space)
         result = cluster(points, way.settings, seed=self.seed, layout=space.layout)
         return TableSegments(result, points, space)
 
@@ -246,7 +254,13 @@ def _best(table: _Table, clustering: ClusteringSettings, measured: bool) -> Tabl
         k = swept.k
         ways = {name: way.with_k(k) for name, way in ways.items()}
     sample = table.sample()
-    candidates = _compare(sample, ways, measured)
+    try:
+        referee = Referee(sample.frame, sample.plan.columns, seed=sample.seed)
+    except ErasmoError:
+        if table.vectors is None:
+            raise
+        return _undisputed(table, ways[ON_VECTORS], swept, measured)
+    candidates = _compare(sample, ways, referee, measured)
     eligible = [candidate for candidate in candidates if not candidate.refused]
     if not eligible:
         raise _nothing({candidate.name: candidate.refused for candidate in candidates})
@@ -302,9 +316,18 @@ def _nothing(refused: dict[str, str]) -> ErasmoError:
     )
 
 
-def _compare(table: _Table, ways: dict[str, _Way], measured: bool) -> list[Candidate]:
+def _undisputed(table: _Table, way: _Way, swept: ClusterResult | None, measured: bool) -> TableSegments:
+    """The segments of the vectors, where no column can be told by any segments."""
+    found = table.drawn(way)
+    result = replace(found.result, notes=(*found.result.notes, NOTHING_TO_COMPARE_BY))
+    if swept is not None:
+        result = replace(result, sweep=swept.sweep, reason=swept.reason)
+    stable = attempted(lambda: table.stability(way, found)) if measured else None
+    return replace(found, result=result, chosen=ON_VECTORS, stability=stable)
+
+
+def _compare(table: _Table, ways: dict[str, _Way], referee: Referee, measured: bool) -> list[Candidate]:
     """All candidates, best first."""
-    referee = Referee(table.frame, table.plan.columns, seed=table.seed)
     measures = Measured(table.frame, table.plan.columns, table.seed)
     candidates = []
     for name, way in ways.items():

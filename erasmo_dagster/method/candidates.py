@@ -13,6 +13,7 @@ import numpy.typing as npt
 import polars as pl
 
 from erasmo_dagster import progress
+from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.method.columns import ColumnPlan
 from erasmo_dagster.method.gower import Floats, gower_distances, gower_silhouette
 from erasmo_dagster.method.measures import explain, separation
@@ -29,7 +30,8 @@ HOW_TO_READ = (
     "Gower silhouette: how much nearer rows lie to their own segment than to the next by the table's own columns, -1 "
     "to 1.",
     "Tree accuracy: share of the rows whose segment a few questions about the columns tell, 0 to 1.",
-    "Stability: how far the same method finds the same segments on resampled rows; 1 is always, 0 is chance.",
+    "Stability: how far the same method finds the same segments on resampled rows; 1 is always, 0 is chance. "
+    "That of the candidate taken is of more rows and resamples than the others'.",
 )
 
 
@@ -54,8 +56,8 @@ class Candidate:
     stability: float | None = None
 
     @property
-    def by_language_model(self) -> bool:
-        """Whether a language model has read whole rows for it."""
+    def reads_rows(self) -> bool:
+        """Whether whole rows were read as text for it, by the encoder or by the sentence encoder."""
         return "vectors" in self.name or self.name == ROW_TEXTS
 
     @property
@@ -88,22 +90,23 @@ def leaderboard_rows(candidates: Sequence[Candidate], chosen: str) -> list[dict[
 
 
 def language_model_says(candidates: Sequence[Candidate]) -> str:
-    """One sentence on whether language models that read whole rows add anything to what the columns say.
+    """One sentence on whether reading whole rows as text adds anything to what the columns say.
 
     By the candidates that may win; where none with such vectors may, or none without, by those that may not.
     """
     told = [c for c in candidates if c.bits_saved is not None]
     best = []
-    for by_language_model in (True, False):
-        group = [c for c in told if c.by_language_model == by_language_model]
+    for reads_rows in (True, False):
+        group = [c for c in told if c.reads_rows == reads_rows]
         if not group:
             return ""
         best.append(max(c.rounded_bits for c in [c for c in group if not c.refused] or group))
     gain = best[0] - best[1]
+    reading = "Reading whole rows as text, as language models do, adds"
     if gain > 0:
-        return f"Language models' vectors of the rows add {gain:.2g} bits a row to what the columns alone tell."
+        return f"{reading} {gain:.2g} bits a row to what the columns alone tell."
     less = f"{-gain:.2g} bits a row less" if gain else "as many bits"
-    return f"Language models' vectors of the rows add nothing to what the columns alone tell ({less})."
+    return f"{reading} nothing to what the columns alone tell ({less})."
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,7 +161,8 @@ def attempted(compute: Callable[[], T | None]) -> T | None:
     try:
         return compute()
     except (Exception, pl.exceptions.PanicException) as error:  # a panic inside polars is no Exception
-        progress.note(f"A figure is left out: {type(error).__name__}: {error}"[:300])
+        told = f": {error}" if isinstance(error, ErasmoError) else ""  # others quote values of the table
+        progress.note(f"A figure is left out: {type(error).__name__}{told}"[:300])
         return None
 
 

@@ -115,7 +115,8 @@ def gower_average(frame: pl.DataFrame, plan: TextPlan, k: int, n_init: int, seed
 
 
 def row_texts_k_means(frame: pl.DataFrame, plan: TextPlan, k: int, n_init: int, seed: int, encode: Encode) -> Labels:
-    """k-means of whole rows as a sentence encoder reads them: written as the corpus has them, one vector a text.
+    """k-means of whole rows as a sentence encoder reads them: written as the corpus has them but for
+    summaries, one vector a text.
 
     Raises ErasmoError as ``encode`` does, where there is no encoder to be had.
     """

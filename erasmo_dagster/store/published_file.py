@@ -131,7 +131,7 @@ _COMMENTS = {
     "segment_leaderboard.gower_silhouette": "Silhouette by the table's own columns, -1 to 1.",
     "segment_leaderboard.tree_accuracy": "Share of the rows whose segment a small tree tells, 0 to 1.",
     "segment_leaderboard.stability": "Agreement (adjusted Rand index) with the same method on resampled rows: 1 is "
-    "always the same, 0 is chance.",
+    "always the same, 0 is chance; of the one chosen on more rows and resamples.",
     "segment_leaderboard.smallest": "Share of the rows that its smallest segment holds, 0 to 1.",
     "segment_leaderboard.seconds": "What drawing it took.",
     "segment_leaderboard.refused": "Why it may not be chosen; empty where it may.",

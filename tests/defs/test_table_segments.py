@@ -125,7 +125,7 @@ def test_auto_takes_the_best_of_several_ways_and_says_why(project: Project, run:
         assert "data:image/png;base64," in metadata[picture]
     assert "fewest segments" in metadata["k_reason"] or "save the most" in metadata["k_reason"]
     assert metadata["reading"].count("\n") == 5
-    assert "Language models' vectors of the rows add" in metadata["reading"]
+    assert "Reading whole rows as text, as language models do, adds" in metadata["reading"]
     assert dict(published(project, "select metric, value from segment_metrics"))["ari"] > 0.9
 
     board = published(project, "from segment_leaderboard order by rank")

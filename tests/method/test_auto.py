@@ -16,7 +16,7 @@ from sklearn.metrics import adjusted_rand_score
 
 from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.method import auto, candidates
-from erasmo_dagster.method.auto import NOTHING_SAVED, TableSegments, segment_table
+from erasmo_dagster.method.auto import NOTHING_SAVED, NOTHING_TO_COMPARE_BY, TableSegments, segment_table
 from erasmo_dagster.method.candidates import language_model_says
 from erasmo_dagster.method.clustering import ClusterResult, cluster
 from erasmo_dagster.method.measures import table_measures
@@ -321,7 +321,9 @@ def test_vectors_are_candidates_only_where_there_are_any() -> None:
     found = drawn(frame, vectors=random_vectors(150), k=3)
     assert sorted(c.name for c in found.candidates) == sorted((*ALL, *VECTORS))
     assert found.chosen == "columns, mixture"
-    assert language_model_says(found.candidates).startswith("Language models' vectors of the rows add no")
+    assert language_model_says(found.candidates).startswith(
+        "Reading whole rows as text, as language models do, adds no"
+    )
     assert language_model_says(drawn(frame, k=3).candidates) == ""
 
 
@@ -332,7 +334,7 @@ def test_vectors_that_know_what_the_columns_hide_win(k: int | str, hashes: type[
     found = drawn(frame, plan=plan_of(frame, note="text"), vectors=vectors, k=k, n_init=5)  # one start of each view
     assert found.chosen in VECTORS
     assert adjusted_rand_score(topic, found.labels) == 1.0
-    assert language_model_says(found.candidates).startswith("Language models' vectors of the rows add ")
+    assert language_model_says(found.candidates).startswith("Reading whole rows as text, as language models do, adds ")
     assert "nothing" not in language_model_says(found.candidates)
     if found.space is None:
         np.testing.assert_array_equal(found.points, vectors.astype(np.float32))
@@ -385,7 +387,9 @@ def test_whole_rows_are_read_once_however_often_they_are_segmented(hashes: type[
     assert hashes.read[0].count(" is ") == 3
     by_name = {c.name: c for c in found.candidates}
     assert by_name[ROW_TEXTS].bits_saved is not None
-    assert language_model_says(found.candidates).startswith("Language models' vectors of the rows add nothing")
+    assert language_model_says(found.candidates).startswith(
+        "Reading whole rows as text, as language models do, adds nothing"
+    )
 
 
 def test_rows_that_a_language_model_tells_apart_best_are_taken() -> None:
@@ -402,6 +406,31 @@ def test_rows_that_a_language_model_tells_apart_best_are_taken() -> None:
     assert by_name[ROW_TEXTS].bits_saved == pytest.approx(
         Referee(frame, plan_of(frame).columns, seed=0).bits_saved(group)
     )
+    assert by_name[ROW_TEXTS].rounded_bits == max(c.rounded_bits for c in found.candidates)
+    assert adjusted_rand_score(group, found.labels) == 1.0
+
+
+@pytest.mark.parametrize("k", [3, "auto"])
+def test_where_no_column_tells_rows_apart_the_vectors_do(k: int | str) -> None:
+    group = np.arange(60) % 3
+    frame = pl.DataFrame({"same": ["x"] * 60, "parts": [{"a": int(g)} for g in group]})
+    found = drawn(
+        frame, vectors=np.eye(3, dtype=np.float32)[group] + 0.01 * random_vectors(60)[:, :3], k=k, measured=True
+    )
+    assert (found.chosen, found.candidates, found.space) == ("vectors, k-means", (), None)
+    assert found.result.notes[-1] == NOTHING_TO_COMPARE_BY
+    assert found.stability is not None
+    if k == 3:
+        assert adjusted_rand_score(group, found.labels) == 1.0
+    with pytest.raises(ErasmoError):
+        drawn(frame, k=k)
+
+
+def test_a_peer_that_tells_fewer_segments_than_asked_for_says_so() -> None:
+    frame = pl.DataFrame({"a": ["x", "y", "z"] * 10, "b": [1.0, 5.0, 9.0] * 10})
+    found = drawn(frame, k=5)
+    assert found.k < 5
+    assert any("Asked for k=5" in note for note in found.result.notes)
 
 
 def test_an_encoder_that_cannot_be_had_is_looked_for_once() -> None:
@@ -477,7 +506,7 @@ def test_a_figure_that_fails_is_left_out_and_stops_nothing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def broken(*_: object, **__: object) -> None:
-        raise RuntimeError("no luck")
+        raise RuntimeError("a cell of the table")
 
     monkeypatch.setattr(candidates, "separation", broken)
     monkeypatch.setattr(auto, "peer_steadiness", broken)
@@ -485,7 +514,9 @@ def test_a_figure_that_fails_is_left_out_and_stops_nothing(
     assert {c.separation for c in found.candidates} == {None}
     assert {c.name for c in found.candidates if c.stability is not None} == {"columns, mixture", "columns, k-means"}
     assert found.candidates[0].tree_accuracy is not None
-    assert "A figure is left out: RuntimeError: no luck" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "A figure is left out: RuntimeError" in told
+    assert "a cell of the table" not in told
 
 
 def test_the_encoder_reads_a_text_once_and_forgets_the_oldest(

@@ -33,15 +33,15 @@ def test_what_is_said_of_the_language_model() -> None:
     for alone in ([], told(vectors=1.0), told(columns=1.0), told(vectors=1.0, row_texts=2.0)):
         assert language_model_says(alone) == ""
     assert language_model_says(told(vectors=1.5, columns=1.0)) == (
-        "Language models' vectors of the rows add 0.5 bits a row to what the columns alone tell."
+        "Reading whole rows as text, as language models do, adds 0.5 bits a row to what the columns alone tell."
     )
-    nothing = "Language models' vectors of the rows add nothing to what the columns alone tell"
+    nothing = "Reading whole rows as text, as language models do, adds nothing to what the columns alone tell"
     assert language_model_says(told(vectors=1.0, columns=1.25)) == f"{nothing} (0.25 bits a row less)."
     assert language_model_says(told(vectors=1.0, columns=1.0 + 1e-14)) == f"{nothing} (as many bits)."
     assert language_model_says(told(vectors=(9.0, "tiny"), columns_and_vectors=1.0, columns=1.25)).startswith(nothing)
     assert language_model_says(told(vectors=None, columns=1.0)) == ""
-    assert " add 1 bits a row" in language_model_says(told(vectors=(2.0, "tiny"), columns=1.0))
-    assert " add 2 bits a row" in language_model_says(told(vectors=1.0, row_texts=3.0, columns=1.0))
+    assert " adds 1 bits a row" in language_model_says(told(vectors=(2.0, "tiny"), columns=1.0))
+    assert " adds 2 bits a row" in language_model_says(told(vectors=1.0, row_texts=3.0, columns=1.0))
 
 
 def test_the_leaderboard_ranks_those_that_may_win() -> None:

@@ -101,6 +101,16 @@ def test_jaccard_similarities_by_hand() -> None:
     assert found.split_half == 1  # the halves agree that there is one
 
 
+def test_halves_that_find_nothing_agree_on_nothing() -> None:
+    labels = np.arange(40) % 2
+
+    def refit(part: np.ndarray, seed: int) -> np.ndarray:
+        return labels if len(part) == len(labels) else np.full(len(labels), -1)
+
+    found = stability(refit, labels, seed=0)
+    assert (found.split_half, found.seeds) == (0, 1)
+
+
 def test_the_best_match_counts_for_a_segment_that_was_split() -> None:
     labels = np.zeros(30, np.int64)
     labels[20:] = 1

@@ -239,6 +239,8 @@ def _drawn(run: StageRun, vectors: npt.NDArray[np.float32]) -> TableSegments:
             result, vectors, stability=steadiness(vectors, result.labels, settings.clustering, seed=seed)
         )
     plan = FittedState.load(text_dir(run.project, run.dataset, run.inputs["text_corpus"].version)).text
+    # What the YAML has made the label since the texts were planned has no say.
+    plan = plan.model_copy(update={"columns": tuple(c for c in plan.columns if c.name != settings.label)})
     frame = source_columns(run, [column.name for column in plan.columns])
     models = run.project.models
     return segment_table(frame, plan, settings.clustering, seed=seed, models_dir=models, vectors=vectors, measured=True)

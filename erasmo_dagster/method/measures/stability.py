@@ -90,7 +90,8 @@ def stability(refit: Refit, labels: Labels, *, seed: int, resamples: int = 10) -
         order = rng.permutation(total)
         middle = total // 2
         first, second = (fitted(np.sort(half), seed) for half in (order[:middle], order[middle:]))
-        halves.append(_ari(first, second))
+        nothing = max(first.max(initial=-1), second.max(initial=-1)) < 0  # neither half has a segment to agree on
+        halves.append(0.0 if nothing else _ari(first, second))
     others = (int(other) for other in rng.choice(2**31 - 1, _SEEDS + 1, replace=False))
     again = [_ari(segments, fitted(np.arange(total), other)) for other in [s for s in others if s != seed][:_SEEDS]]
     drawn_in = np.sum(~np.isnan(matches), axis=0)

@@ -45,14 +45,18 @@ class TextEncoder:
         """
         if not texts:
             return np.zeros((0, 1), dtype=np.float32)
-        new = [text for text in dict.fromkeys(texts) if text not in self._known]
+        distinct = list(dict.fromkeys(texts))
+        new = [text for text in distinct if text not in self._known]
+        found = {text: self._known[text] for text in distinct if text in self._known}
         if new:
-            read = dict(zip(new, self._open().encode(new), strict=True))
-            if len(self._known) + len(new) > MOST_KEPT:
-                read |= {text: self._known[text] for text in dict.fromkeys(texts) if text in self._known}
-                self._known = {}
-            self._known |= read
-        return np.stack([self._known[text] for text in texts])
+            read = self._open().encode(new)
+            found |= zip(new, read, strict=True)
+            if len(distinct) <= MOST_KEPT:
+                if len(self._known) + len(new) > MOST_KEPT:
+                    self._known = {text: vector for text, vector in self._known.items() if text in found}
+                # A copy each: one vector that is kept would hold all that were read with it.
+                self._known |= {text: vector.copy() for text, vector in zip(new, read, strict=True)}
+        return np.stack([found[text] for text in texts])
 
     def _open(self) -> SentenceTransformerEncoder:
         if self._opened is None:
