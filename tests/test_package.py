@@ -36,6 +36,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "site"
 
 
+@pytest.mark.slow
 def test_init_add_run_and_query_outside_the_checkout(installed: Path, tmp_path: Path, tiny_model: Path) -> None:
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("ERASMO_", "DAGSTER_"))}
     environment = kept | {"PYTHONPATH": str(installed), "COLUMNS": "200"}

@@ -151,6 +151,7 @@ def test_auto_takes_the_best_of_several_ways_and_says_why(project: Project, run:
     assert warehouse(project, "select distinct version from segment_candidates") == [(1,)]
 
 
+@pytest.mark.slow
 def test_a_table_without_text_needs_no_sentence_encoder(project: Project, run: Run, tmp_path: Path) -> None:
     """What cannot be read is refused with its reason, and all else goes on."""
     write(project, shoppers(60).drop("remark"), tmp_path / "nowhere", "method: auto, k: 3, n_init: 2", columns="")
