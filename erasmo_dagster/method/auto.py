@@ -2,7 +2,8 @@
 of its columns.
 
 Every candidate is drawn on the same rows with the same number of segments, and the one whose segments save the most
-bits in describing the source's own columns is taken (:class:`~erasmo_dagster.method.tables.referee.Referee`). No
+bits in describing the source's own columns is taken (:class:`~erasmo_dagster.method.tables.referee.Referee`). Where
+none saves more than twice its standard error, the referee cannot tell, and the mixture of the columns is taken. No
 candidate's own space has a say, and no label. Separation, Gower silhouette, tree and stability are told of each where
 asked for, and choose nothing: on tables with known groups, choosing by any of them was worse. Where the number of
 segments is `auto`, the mixture of the columns chooses it for all candidates, by all rows; or that of columns and
@@ -42,7 +43,11 @@ ON_VECTORS = "vectors, k-means"
 NOTHING_TO_COMPARE_BY = (
     "No column tells rows apart, so no ways were compared: the segments are of the encoder's vectors."
 )
-NOTHING_SAVED = "None of the ways compared tells more of the columns than its segments cost to describe."
+NOTHING_SAVED = (
+    "None of the ways compared tells more of the columns, beyond doubt, than its segments cost to describe: the first "
+    "of them is taken, whatever the others save."
+)
+BEYOND_DOUBT = 2.0  # standard errors above 0 of the bits saved
 # Of the stability of candidates, each of which is drawn anew for it; that of the segments taken has more of both.
 STEADY_ROWS, STEADY_RESAMPLES = 500, 4
 
@@ -264,7 +269,9 @@ def _best(table: _Table, clustering: ClusteringSettings, measured: bool) -> Tabl
     eligible = [candidate for candidate in candidates if not candidate.refused]
     if not eligible:
         raise _nothing({candidate.name: candidate.refused for candidate in candidates})
-    chosen = eligible[0]
+    chosen = next((c for c in eligible if not c.doubtful), None)
+    if chosen is None:  # none tells anything of the columns: what is fitted to them all comes first
+        chosen = min(eligible, key=lambda c: list(ways).index(c.name))
     found = table.drawn(ways[chosen.name])
     stable = attempted(lambda: table.stability(ways[chosen.name], found)) if measured else None
     if measured:
@@ -276,7 +283,7 @@ def _best(table: _Table, clustering: ClusteringSettings, measured: bool) -> Tabl
     result = found.result
     if swept is not None:
         result = replace(result, sweep=swept.sweep, reason=swept.reason)
-    if (chosen.bits_saved or 0.0) <= 0:
+    if chosen.doubtful:
         result = replace(result, notes=(*result.notes, NOTHING_SAVED))
     return replace(found, result=result, chosen=chosen.name, candidates=tuple(candidates), stability=stable)
 
@@ -341,7 +348,8 @@ def _compare(table: _Table, ways: dict[str, _Way], referee: Referee, measured: b
             continue
         smallest = float(np.bincount(found.labels[found.labels >= 0]).min() / table.frame.height)
         refused = f"a segment holds {smallest:.1%} of the rows" if smallest < LEAST_SHARE else ""
-        candidate = Candidate(name, referee.bits_saved(found.labels), smallest, seconds, refused)
+        bits, error = referee.saved(found.labels)
+        candidate = Candidate(name, bits, smallest, seconds, refused, doubtful=bits <= BEYOND_DOUBT * error)
         if measured:
             candidate = measures.told(candidate, found.labels)
         candidates.append(candidate)

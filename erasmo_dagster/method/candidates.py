@@ -25,7 +25,8 @@ T = TypeVar("T")
 _DIGITS = 9  # of bits: one partition in another order of segments adds up to others beyond
 HOW_TO_READ = (
     "Bits saved: how much shorter the segments make the description of a row's columns; more is better, below 0 they "
-    "cost more than they tell. The candidate that saves the most is taken.",
+    "cost more than they tell. The candidate that saves the most is taken, or the first of all where none saves any "
+    "beyond doubt.",
     "Separation: share of what tells rows apart, column by column, that lies between the segments, 0 to 1.",
     "Gower silhouette: how much nearer rows lie to their own segment than to the next by the table's own columns, -1 "
     "to 1.",
@@ -39,7 +40,8 @@ HOW_TO_READ = (
 class Candidate:
     """One way to segment the table: ``bits_saved`` a row of those compared, ``smallest`` the smallest segment's share.
 
-    ``refused`` says why it could not be drawn, or may not win; empty where it may. The others are figures of the same
+    ``refused`` says why it could not be drawn, or may not win; empty where it may. ``doubtful`` are bits that are not
+    above 0 by more than sampling rows may do. The others are figures of the same
     rows, None where they are not defined or were not asked for: ``separation``, ``gower_silhouette`` and
     ``tree_accuracy`` as in :mod:`~erasmo_dagster.method.measures`, ``stability`` the mean agreement with clusterings of
     resampled rows.
@@ -50,6 +52,7 @@ class Candidate:
     smallest: float
     seconds: float
     refused: str = ""
+    doubtful: bool = False
     separation: float | None = None
     gower_silhouette: float | None = None
     tree_accuracy: float | None = None

@@ -23,7 +23,7 @@ from erasmo_dagster.method.measures import table_measures
 from erasmo_dagster.method.peers import PEERS, ROW_TEXTS
 from erasmo_dagster.method.tables import texts as texts_module
 from erasmo_dagster.method.tables.parts import Encode
-from erasmo_dagster.method.tables.referee import Referee
+from erasmo_dagster.method.tables.referee import Referee, Saved
 from erasmo_dagster.method.tables.texts import TextModelError, text_encoder
 from erasmo_dagster.method.textual import TextPlan, fit_text, write_clauses
 from erasmo_dagster.settings import ClusteringSettings, DatasetSettings
@@ -166,8 +166,8 @@ def ready_made(monkeypatch: pytest.MonkeyPatch, bits: dict[str, float], fails: S
         def __init__(self, *_: object, **__: object) -> None:
             self._names = iter([name for name in (*ALL[:2], *VECTORS, *PEERS) if name in bits])
 
-        def bits_saved(self, labels: np.ndarray) -> float:
-            return bits[next(self._names)]
+        def saved(self, labels: np.ndarray) -> Saved:
+            return Saved(bits[next(self._names)], 0.1)
 
     monkeypatch.setattr(auto._Table, "_draw", draw)
     monkeypatch.setattr(auto, "Referee", Known)
@@ -185,12 +185,13 @@ def test_whoever_has_the_most_bits_is_taken(winner: str, monkeypatch: pytest.Mon
     np.testing.assert_array_equal(found.result.model.place(read).labels, found.labels)
 
 
-def test_no_bits_at_all_are_more_than_less_than_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    bits = dict(zip(COLUMNS, (-0.5, 0.0, -0.1, -0.2, -0.3), strict=True))
-    ready_made(monkeypatch, bits)
+@pytest.mark.parametrize(("best", "chosen"), [(0.19, "columns, mixture"), (0.21, "columns, k-means")])
+def test_bits_within_their_error_decide_nothing(best: float, chosen: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    ready_made(monkeypatch, dict(zip(COLUMNS, (-0.5, best, -0.1, -0.2, -0.3), strict=True)))
     found = drawn(planted(90)[0], k=3)
-    assert found.chosen == "columns, k-means"
-    assert NOTHING_SAVED in found.result.notes
+    assert found.chosen == chosen
+    assert found.candidates[0].name == "columns, k-means"
+    assert (NOTHING_SAVED in found.result.notes) == (best < 0.2)
 
 
 def test_one_partition_told_in_two_orders_is_a_tie_which_the_first_wins(monkeypatch: pytest.MonkeyPatch) -> None:

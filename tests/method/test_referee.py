@@ -156,3 +156,14 @@ def test_what_cannot_be_described_is_said() -> None:
     frame, groups = planted()
     with pytest.raises(ValueError, match="got 239 labels for 240 rows"):
         referee(frame).bits_saved(groups[1:])
+
+
+def test_the_error_is_that_of_the_mean_over_the_rows() -> None:
+    frame, groups = planted()
+    judge = referee(frame)
+    saved = judge.saved(groups)
+    assert saved.bits == judge.bits_saved(groups)
+    rng = np.random.default_rng(1)
+    again = [referee(frame[rows]).bits_saved(groups[rows]) for rows in rng.integers(0, len(frame), (30, len(frame)))]
+    assert saved.error == pytest.approx(np.std(again), rel=0.5)
+    assert judge.saved(np.zeros(len(groups), np.int64)) == (0.0, 0.0)

@@ -9,6 +9,7 @@ rows, less the cost of the parameters, is what the segments tell about the table
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +25,13 @@ from erasmo_dagster.method.tables.space import TableSpace
 _TEXT_COMPONENTS = 64  # of TF-IDF, before the space's own
 
 
+class Saved(NamedTuple):
+    """Bits a row that a partition saves, and their standard error over the rows."""
+
+    bits: float
+    error: float
+
+
 class Referee:
     """The rows of ``frame`` as described without segments; ``bits`` of partitions compare with each other."""
 
@@ -33,20 +41,25 @@ class Referee:
         with threadpool_limits(1):
             space, points = TableSpace.fit(frame, columns, lambda texts: _by_words(texts, seed), seed=seed)
         self._rows = Rows(space.layout, points)
-        self._alone = self._length(np.zeros(len(points), dtype=np.int64))
+        self._alone = self._lengths(np.zeros(len(points), dtype=np.int64))
 
     def bits_saved(self, labels: npt.NDArray[np.integer]) -> float:
         """Bits a row that ``labels`` int[n] save; below 0 where they cost more than they tell. Noise is a segment.
 
         Raises ValueError where there is not one label a row.
         """
+        return self.saved(labels).bits
+
+    def saved(self, labels: npt.NDArray[np.integer]) -> Saved:
+        """The same with its standard error over the rows."""
         if len(labels) != len(self._rows):
             raise ValueError(f"got {len(labels)} labels for {len(self._rows)} rows")
         _, codes = np.unique(labels, return_inverse=True)
-        return (self._alone - self._length(codes)) / len(codes)
+        saved = self._alone - self._lengths(codes)
+        return Saved(float(saved.mean()), float(saved.std() / np.sqrt(len(saved))))
 
-    def _length(self, codes: npt.NDArray[np.int64]) -> float:
-        """Bits of all rows under the better of both structures of the numbers."""
+    def _lengths(self, codes: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        """Bits of each row float64[n] under the better of both structures of the numbers, parameters shared out."""
         from threadpoolctl import threadpool_limits
 
         rows = np.arange(len(codes))
@@ -56,9 +69,9 @@ class Referee:
         with threadpool_limits(1):  # several threads add up in another order
             for tied in (False, True) if self._rows.layout.numbers > 1 else (False,):
                 density = Density.fit(self._rows, weights, tied=tied)
-                likelihood = float(density.log_joint(self._rows)[rows, codes].sum())
-                lengths.append(-likelihood + 0.5 * density.parameters * float(np.log(len(codes))))
-        return min(lengths) / float(np.log(2))
+                cost = 0.5 * density.parameters * float(np.log(len(codes)))
+                lengths.append(cost / len(codes) - density.log_joint(self._rows)[rows, codes])
+        return min(lengths, key=lambda length: float(length.sum())) / float(np.log(2))
 
 
 def _by_words(texts: Sequence[str], seed: int) -> Floats:
