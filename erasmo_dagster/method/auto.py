@@ -348,8 +348,8 @@ def _compare(table: _Table, ways: dict[str, _Way], referee: Referee, measured: b
             continue
         smallest = float(np.bincount(found.labels[found.labels >= 0]).min() / table.frame.height)
         refused = f"a segment holds {smallest:.1%} of the rows" if smallest < LEAST_SHARE else ""
-        bits, error = referee.saved(found.labels)
-        candidate = Candidate(name, bits, smallest, seconds, refused, doubtful=bits <= BEYOND_DOUBT * error)
+        bits, spread = referee.saved(found.labels)
+        candidate = Candidate(name, bits, smallest, seconds, refused, doubtful=bits <= BEYOND_DOUBT * spread)
         if measured:
             candidate = measures.told(candidate, found.labels)
         candidates.append(candidate)
