@@ -1,5 +1,6 @@
-"""Write the tables of docs/quality.md from a results file: ``python -m docs.make_quality RESULTS.json [PAGE]``.
+"""Write the tables of docs/quality.md from results files: ``python -m docs.make_quality RESULTS.json [MORE.json ...]``.
 
+Machine, versions and settings are told of the first file; of a row that several have, the last file's is taken.
 The benchmark must have run (``python -m benchmarks.quality --data DIR --suite SUITE --out RESULTS.json``). A table
 stands between the marks ``<!-- NAME -->`` and ``<!-- /NAME -->``; a name without marks is an error.
 """
@@ -39,9 +40,11 @@ TABLES: dict[str, Callable[[Sequence[Row]], Table]] = {
 }
 
 
-def main(results: Path, page: Path = PAGE) -> None:
-    """Write every table of a results file into the page. Raises ErasmoError for others, or without marks."""
-    told, rows = read_results(results)
+def main(*results: Path, page: Path = PAGE) -> None:
+    """Write every table of the results files into the page. Raises ErasmoError for others, or without marks."""
+    read = [read_results(file) for file in results]
+    told = read[0][0]
+    rows = list({(row.dataset, row.method, row.seed): row for _, found in read for row in found}.values())
     text = page.read_text(encoding="utf-8")
     for name, make in TABLES.items():
         table = make(rows)
@@ -78,8 +81,8 @@ def _filled(page: str, name: str, text: str, file: Path) -> str:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) not in (2, 3):
-        raise SystemExit("Usage: python -m docs.make_quality RESULTS.json [PAGE]")
+    if len(sys.argv) < 2:
+        raise SystemExit("Usage: python -m docs.make_quality RESULTS.json [MORE.json ...]")
     try:
         main(*map(Path, sys.argv[1:]))
     except ErasmoError as error:

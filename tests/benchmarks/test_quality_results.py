@@ -184,19 +184,25 @@ def test_the_page_has_a_mark_for_every_table_and_is_filled_again(tmp_path: Path)
     page, results = tmp_path / "page.md", tmp_path / "results.json"
     page.write_text(PAGE.read_text())
     write_results(results, ROWS, {"tokens": 500, "paper_rows": 40})
-    main(results, page)
+    main(results, page=page)
     text = page.read_text()
     assert "| one | 0.600 ± 0.141 | 0.400 ± 0.000 | 0.600 ± 0.000 | 0.900 |" in text
     assert "- paper: 40 rows of each table" in text
     assert "- Tables: one (10 rows), two (10 rows), text (10 rows)" in text
-    main(results, page)
+    main(results, page=page)
     assert page.read_text() == text
     write_results(results, rows_of({"t": {"auto": [0.5], "fused": [0.4]}}), {})
-    main(results, page)
+    main(results, page=page)
     assert "| onehot-kmeans |" not in page.read_text()
+    more = tmp_path / "more.json"
+    write_results(more, rows_of({"t": {"auto": [0.7], "paper": [0.1]}}), {})
+    main(results, more, page=page)
+    told = page.read_text()
+    assert "| t | 0.700 ± 0.000 | 0.400 ± 0.000 |" in told
+    assert "0.100 ± 0.000" in told
     page.write_text("no marks")
     with pytest.raises(ErasmoError, match="by-table"):
-        main(results, page)
+        main(results, page=page)
 
 
 def test_every_field_of_a_row_is_in_the_file() -> None:
