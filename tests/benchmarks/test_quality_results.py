@@ -197,9 +197,7 @@ def test_the_page_has_a_mark_for_every_table_and_is_filled_again(tmp_path: Path)
     more = tmp_path / "more.json"
     write_results(more, rows_of({"t": {"auto": [0.7], "paper": [0.1]}}), {})
     main(results, more, page=page)
-    told = page.read_text()
-    assert "| t | 0.700 ± 0.000 | 0.400 ± 0.000 |" in told
-    assert "0.100 ± 0.000" in told
+    assert "| t | 0.700 | 0.400 | 0.100 |" in page.read_text()
     page.write_text("no marks")
     with pytest.raises(ErasmoError, match="by-table"):
         main(results, page=page)
