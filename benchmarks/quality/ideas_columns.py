@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
 
 from benchmarks.quality.features import no_column
 from benchmarks.quality.peers import Labels, calm, kmeans
@@ -20,14 +19,11 @@ from benchmarks.quality.reading import LAST, Floats, Reader, causal_reader, laye
 from benchmarks.quality.suite import Sample
 from erasmo_dagster.method.clustering import cluster
 from erasmo_dagster.method.columns import ColumnPlan
-from erasmo_dagster.method.gower import text_weights
-from erasmo_dagster.method.profiling.prepare import words_of
 from erasmo_dagster.method.tables.layout import Layout
 from erasmo_dagster.method.tables.parts import Encode
+from erasmo_dagster.method.tables.referee import by_words
 from erasmo_dagster.method.tables.space import TableSpace
 from erasmo_dagster.settings import ClusteringSettings
-
-_TERMS = 64  # components of TF-IDF
 
 
 @dataclass(eq=False)
@@ -125,20 +121,12 @@ def no_texts(sample: Sample, readers: Readers, seed: int) -> Labels:
 
 def texts_by_words(sample: Sample, readers: Readers, seed: int) -> Labels:
     """Columns of text by components of their words' TF-IDF."""
-    return mixture(sample, lambda texts: by_words(texts, seed), seed)
 
+    def encode(texts: Sequence[str]) -> Floats:
+        with calm():
+            return by_words(texts, seed)
 
-def by_words(texts: Sequence[str], seed: int) -> Floats:
-    """At most 64 components of the TF-IDF of texts, float32[n, d]."""
-    from scipy.sparse.linalg import svds
-
-    with calm():
-        weights = text_weights(words_of(pl.Series(texts, dtype=pl.String)), least=2 if len(texts) > 50 else 1)
-        count = min(_TERMS, *(side - 1 for side in weights.shape))
-        if count < 1:
-            return np.zeros((len(texts), 1), dtype=np.float32)
-        left, values, _ = svds(weights.astype(np.float64), k=count, random_state=np.random.default_rng(seed))
-    return np.asarray(left * values, dtype=np.float32)
+    return mixture(sample, encode, seed)
 
 
 def one_view(points: Floats, layout: Layout, k: int, *, count: int, seed: int) -> list[npt.NDArray[np.int64]]:

@@ -39,7 +39,7 @@ class Referee:
         from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
         with threadpool_limits(1):
-            space, points = TableSpace.fit(frame, columns, lambda texts: _by_words(texts, seed), seed=seed)
+            space, points = TableSpace.fit(frame, columns, lambda texts: by_words(texts, seed), seed=seed)
         self._rows = Rows(space.layout, points)
         self._alone = self._lengths(np.zeros(len(points), dtype=np.int64))
 
@@ -74,8 +74,8 @@ class Referee:
         return min(lengths, key=lambda length: float(length.sum())) / float(np.log(2))
 
 
-def _by_words(texts: Sequence[str], seed: int) -> Floats:
-    """Components of TF-IDF vectors float32[n, d] of distinct texts."""
+def by_words(texts: Sequence[str], seed: int) -> Floats:
+    """At most 64 components of the TF-IDF of distinct texts, float32[n, d]: an encoder without a model."""
     from scipy.sparse.linalg import svds
 
     weights = text_weights(words_of(pl.Series(texts, dtype=pl.String)), least=2 if len(texts) > 50 else 1)
