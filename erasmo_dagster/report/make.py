@@ -81,22 +81,26 @@ def _labels(project: Project, dataset: str, outputs: dict[str, StageOutput]) -> 
     """What the columns are called in the texts."""
     if "text_corpus" not in outputs:
         return {}
-    try:
-        plan = FittedState.load(text_dir(project, dataset, outputs["text_corpus"].version)).text
-    except ErasmoError:
-        return {}
-    return {column.name: column.label for column in plan.columns}
+    state = _kept(text_dir(project, dataset, outputs["text_corpus"].version))
+    return {} if state is None else {column.name: column.label for column in state.text.columns}
 
 
 def _jaccard(project: Project, dataset: str, outputs: dict[str, StageOutput]) -> dict[int, float]:
     """How well each segment is found again on resampled rows, by its id; none where that is not known."""
     if "segments" not in outputs:
         return {}
-    try:
-        fitted = FittedState.load(state_dir(project, dataset, outputs["segments"].version)).clustering
-    except ErasmoError:
+    state = _kept(state_dir(project, dataset, outputs["segments"].version))
+    if state is None or state.clustering is None:
         return {}
-    return dict(zip(fitted.segment_ids, fitted.jaccard, strict=False)) if fitted is not None else {}
+    return dict(zip(state.clustering.segment_ids, state.clustering.jaccard, strict=False))
+
+
+def _kept(folder: Path) -> FittedState | None:
+    """The state in a folder; None where it is no longer kept or of another format: a report goes on without it."""
+    try:
+        return FittedState.load(folder)
+    except ErasmoError:
+        return None
 
 
 def _projection(project: Project, dataset: str, outputs: dict[str, StageOutput], names: dict[int, str]) -> bytes | None:
