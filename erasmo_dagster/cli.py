@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -259,10 +261,16 @@ def demo() -> None:
     run_demo(out, find_project())
 
 
+def _interrupt(signum: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
 def main() -> None:
     """Entry of the command: a fault that the user can mend is one line and status 1."""
     os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "yes")
     quiet_exit()
+    # Whoever ends the process otherwise than by Ctrl-C is answered alike; Dagster does the same while a step runs.
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
         app()
     except ErasmoError as error:

@@ -13,13 +13,13 @@ from erasmo_dagster.refresh.decision import RefreshPlan
 from erasmo_dagster.settings import Project, check_name
 from erasmo_dagster.show import number, print_table
 from erasmo_dagster.store.checks import read_checks
+from erasmo_dagster.store.corpus import corpus_of, read_hashes
 from erasmo_dagster.store.versions import STAGES, publications, stage_output
 from erasmo_dagster.store.warehouse import (
     open_warehouse,
     read_metrics_of,
     read_names,
     read_segments,
-    read_text_hashes,
 )
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def print_diff(out: Console, project: Project, name: str, first: int, second: in
                     expected=f"one of: {', '.join(str(v) for (v,) in known)}",
                     fix=f"erasmo versions {name}",
                 )
-        texts = [read_text_hashes(con, name, _held(con, name, v, "text_corpus")) for v in (first, second)]
+        texts = [read_hashes(con, corpus_of(name, _held(con, name, v, "text_corpus"))) for v in (first, second)]
         rows = [read_segments(con, name, _held(con, name, v, "segments")) for v in (first, second)]
         called = [read_names(con, name, _held(con, name, v, "segment_profile")) for v in (first, second)]
         figures = [read_metrics_of(con, name, _held(con, name, v, "segment_metrics")) for v in (first, second)]

@@ -68,12 +68,12 @@ class Webserver:
         return data
 
 
-def wait_for(what: str, look: Callable[[], T | None], seconds: float = 120) -> T:
+def wait_for(what: str, look: Callable[[], T | None], seconds: float = 120, each: float = 0.5) -> T:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if found := look():
             return found
-        time.sleep(0.5)
+        time.sleep(each)
     raise AssertionError(f"{what} did not come in {seconds:.0f} s")
 
 

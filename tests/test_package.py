@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import customers
+from tests.test_architecture import HEAVY
 
 CHECKOUT = Path(__file__).parents[1]
 
@@ -69,14 +70,45 @@ def test_init_add_run_and_query_outside_the_checkout(installed: Path, tmp_path: 
     assert answer == '{"n": 60}\n'
 
 
-def test_the_workspace_file_loads_in_dagster(installed: Path, tmp_path: Path) -> None:
-    environment = {**os.environ, "PYTHONPATH": str(installed)}
+SPY = """
+import pathlib, sys
+
+class Spy:
+    def find_spec(self, name, path=None, target=None):
+        # Of what is only looked for, as polars does with pandas, no module within is.
+        top, _, within = name.partition(".")
+        if within and top in %r:
+            with pathlib.Path(%r).open("a") as told:
+                told.write(f"{top} in {sys.argv}\\n")
+
+sys.meta_path.insert(0, Spy())
+"""
+
+
+def test_the_workspace_file_loads_in_dagster_without_the_models_libraries(installed: Path, tmp_path: Path) -> None:
+    told = tmp_path / "imported.txt"
+    (tmp_path / "spy").mkdir()
+    # Every process of the command has it: the definitions are loaded in a server of their own.
+    (tmp_path / "spy" / "sitecustomize.py").write_text(SPY % (HEAVY | {"erasmo_dagster"}, str(told)))
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path / 'spy'}{os.pathsep}{installed}"}
     for name in ("ERASMO_PROJECT", "ERASMO_HOME", "DAGSTER_HOME"):
         environment.pop(name, None)
     subprocess.run(
         [sys.executable, "-m", "erasmo_dagster.cli", "init", "mine"], cwd=tmp_path, env=environment, check=True
     )
+    told.unlink()
     command = [sys.executable, "-m", "dagster", "definitions", "validate", "-w", "workspace.yaml"]
     done = subprocess.run(command, cwd=tmp_path / "mine", env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "erasmo" in done.stdout + done.stderr
+    assert {line.split()[0] for line in told.read_text().splitlines()} == {"erasmo_dagster"}
+
+
+def test_help_imports_nothing_that_takes_long() -> None:
+    slow = {"dagster", "duckdb", "polars", "numpy", "pyarrow"} | HEAVY
+    code = "import sys, erasmo_dagster.cli as cli\nsys.argv[1:] = ['--help']\ntry:\n    cli.main()\nfinally:\n" + (
+        f"    print(sorted({slow!r} & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "Segments from tables" in done.stdout
+    assert done.stderr.strip() == "[]"

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
-import polars as pl
 
 from erasmo_dagster.defs.partitions import dataset_check
 from erasmo_dagster.defs.resources import WarehouseResource
@@ -30,7 +29,7 @@ from erasmo_dagster.store.versions import (
     upstream,
     version_of_run,
 )
-from erasmo_dagster.store.warehouse import count_strays, read_metrics_of, read_segments
+from erasmo_dagster.store.warehouse import count_strays, read_metrics_of, read_segments, segment_sizes
 
 
 @dataclass(frozen=True)
@@ -87,8 +86,7 @@ def _segments_are_large_enough(candidate: Candidate) -> Verdict:
     least = candidate.settings.gate.min_segment_size
     held = candidate.output("segments").version
     with candidate.warehouse.get_connection() as con:
-        rows = read_segments(con, candidate.dataset, held)
-    sizes = dict(rows.filter(pl.col("segment_id") >= 0).group_by("segment_id").len().sort("segment_id").iter_rows())
+        sizes = segment_sizes(con, candidate.dataset, held)
     small = {segment: size for segment, size in sizes.items() if size < least}
     told = ", ".join(f"segment {segment} has {size}" for segment, size in small.items())
     figures = {"smallest": min(sizes.values(), default=0), "least": least}

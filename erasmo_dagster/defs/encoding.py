@@ -5,39 +5,60 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
-
-import numpy as np
-import numpy.typing as npt
-import polars as pl
 
 from erasmo_dagster.defs.stages import CODE_VERSIONS, StageRun, reading
 from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.method.columns import some
-from erasmo_dagster.method.embedding import EmbeddingResult, embed_rows
+from erasmo_dagster.method.embedding import embed_rows
 from erasmo_dagster.method.encoders.kinds import open_encoder, options_of
 from erasmo_dagster.method.endpoints import shown_url, tell_what_leaves
 from erasmo_dagster.method.memory import release_memory
 from erasmo_dagster.method.textual import TextPlan
 from erasmo_dagster.method.vector_cache import VectorCache
 from erasmo_dagster.store.artifacts import adapter_dir, vectors_dir
+from erasmo_dagster.store.corpus import Corpus
+from erasmo_dagster.store.vector_parts import VectorParts
+from erasmo_dagster.store.vectors import count_cut, export_unread, read_unread
 from erasmo_dagster.store.versions import StageOutput, encoded_by, inputs_hash
-from erasmo_dagster.store.warehouse import read_vectors
 
+CHUNK = 20_000  # texts that are read together: their tokens are in memory, and beginnings are shared within them
 _IDENTITY = ("encoder", "options", "base_model", "revision")
 
 
-@dataclass(frozen=True, eq=False)
-class Encoded:
-    """``vectors`` float32[n, d] in the corpus's order; ``fresh`` bool[n] says whose texts the model had to read.
+@dataclass(frozen=True)
+class Reading:
+    """What was read of a corpus: its distinct texts that were new, and what they took."""
 
-    ``run`` tells of that reading, None where there was none.
+    texts: int
+    tokens: int
+    truncated_rows: int
+    seconds: float
+
+    def details(self) -> dict[str, Any]:
+        """As a stage records it."""
+        return {
+            "texts_embedded": self.texts,
+            "tokens": self.tokens,
+            "truncated_rows": self.truncated_rows,
+            "model_seconds": round(self.seconds, 2),
+            "tokens_per_second": round(self.tokens / self.seconds, 1) if self.seconds > 0 else 0.0,
+        }
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Where the vectors of a corpus are: in the versions ``held``, else in the files ``parts``; ``width`` is d.
+
+    ``read`` tells of what had to be read, None where nothing had.
     """
 
-    vectors: npt.NDArray[np.float32]
-    fresh: npt.NDArray[np.bool_]
     encoder: str
-    run: EmbeddingResult | None
+    width: int
+    held: tuple[int, ...]
+    parts: tuple[Path, ...]
+    read: Reading | None
 
 
 def way_of_reading(run: StageRun, standing: StageOutput | None) -> dict[str, Any]:
@@ -58,61 +79,61 @@ def encoder_id(adapter: StageOutput, way: Mapping[str, Any]) -> str:
     return inputs_hash(learnt, CODE_VERSIONS["embeddings"], way)
 
 
-def encode(
-    run: StageRun, adapter: StageOutput, corpus: pl.DataFrame, plan: TextPlan, way: Mapping[str, Any]
-) -> Encoded:
-    """The vector of every row of ``corpus`` (text_hash, clauses), each distinct text read at most once.
+def encode(run: StageRun, adapter: StageOutput, corpus: Corpus, plan: TextPlan, way: Mapping[str, Any]) -> Encoded:
+    """See to it that there is a vector for every text of ``corpus``, each distinct one read at most once.
 
     A text that a kept version has read keeps its vector to the last bit: a model's answer depends in its last digits
-    on the texts beside it in a batch.
+    on the texts beside it in a batch. The others are read a chunk at a time, neighbours in the order of texts, and
+    what is done is on the disk, beside the versions: no text is read, or paid for, twice, whatever stops the run.
+    :func:`~erasmo_dagster.store.vectors.write_joined` takes the vectors from there.
     """
     encoder = encoder_id(adapter, way)
-    hashes = corpus.select("text_hash")
+    folder = vectors_dir(run.project, run.dataset, encoder)
+    unread, parts = folder / "unread.parquet", VectorParts(folder / "read")
+    folder.mkdir(parents=True, exist_ok=True)
     with run.warehouse.get_connection() as con:
         held = encoded_by(con, run.dataset, run.version, encoder)
-        found = [read_vectors(con, run.dataset, versions, width, hashes) for width, versions in held.items()]
-    known = pl.concat(found) if found else None
-    if known is None:
-        fresh = np.ones(corpus.height, dtype=bool)
-    else:
-        fresh = ~hashes["text_hash"].is_in(known["text_hash"].implode()).to_numpy()
-    if not fresh.any() and known is not None:
-        return Encoded(_looked_up(hashes, known), fresh, encoder, None)
-    unread = corpus.filter(pl.Series(fresh))
-    result = _read(run, adapter, unread["clauses"].to_list(), plan, way)
-    if held and (width := result.vectors.shape[1]) not in held:
+        texts, rows = export_unread(con, run.dataset, corpus, unread, held=held, parts=parts.files)
+    before, tokens, seconds = parts.texts, 0, 0.0
+    if texts:
+        tokens, seconds = _read(run, adapter, unread, rows, plan, way, parts)
+        unread.unlink()
+    width = parts.width if parts.width is not None else next(iter(held))
+    if held and width not in held:
         forget_unfinished(run, encoder)  # of another encoder than it says
         raise ErasmoError(
             f"Got vectors of {width} dimensions from the encoder {adapter.details['encoder']}",
             expected=f"{min(held)}, as it gave for the rows before",
             fix="see which model it reads with; for another one, name that in `encoder`",
         )
-    column = pl.Series("vector", result.vectors, dtype=pl.Array(pl.Float32, result.vectors.shape[1]))
-    made = unread.select("text_hash").with_columns(column).unique("text_hash", maintain_order=True)
-    known = made if known is None else pl.concat([known, made])
-    return Encoded(_looked_up(hashes, known), fresh, encoder, result)
-
-
-def _looked_up(hashes: pl.DataFrame, known: pl.DataFrame) -> npt.NDArray[np.float32]:
-    position = hashes.join(known.select("text_hash").with_row_index("at"), on="text_hash", maintain_order="left")["at"]
-    return np.ascontiguousarray(known["vector"].to_numpy()[position.to_numpy()], dtype=np.float32)
+    read = None
+    if parts.files:
+        with run.warehouse.get_connection() as con:
+            read = Reading(before + texts, tokens, count_cut(con, corpus, parts.files), seconds)
+    return Encoded(encoder, width, tuple(held.get(width, ())), tuple(parts.files), read)
 
 
 def _read(
-    run: StageRun, adapter: StageOutput, rows: list[list[str]], plan: TextPlan, way: Mapping[str, Any]
-) -> EmbeddingResult:
+    run: StageRun, adapter: StageOutput, unread: Path, rows: int, plan: TextPlan, way: Mapping[str, Any],
+    parts: VectorParts,
+) -> tuple[int, float]:  # fmt: skip
+    """Read the texts of the file ``unread``, which are those of ``rows`` rows, into ``parts``; tokens and seconds."""
     folder = adapter_dir(run.project, run.dataset, adapter.version) if adapter.details["learns"] else None
     embedding = run.settings.embedding.model_copy(update=way["embedding"])
     settings = run.settings.model_copy(update={"embedding": embedding})
     encoder = open_encoder(adapter.details, settings, folder, run.project.models)
-    _tell_what_leaves(run, adapter, plan, len(rows))
+    _tell_what_leaves(run, adapter, plan, rows)
     labels = [column.label for column in plan.columns]
-    # What is done is kept beside the versions until this one has it all: no text is read, or paid for, twice.
-    with VectorCache(vectors_dir(run.project, run.dataset, encoder_id(adapter, way))) as cache:
-        result = embed_rows(rows, encoder, embedding, seed=way["seed"] or 0, features=labels, cache=cache)
+    tokens, seconds = 0, 0.0
+    with VectorCache(unread.parent) as cache:
+        for hashes, clauses in read_unread(unread, CHUNK):
+            done = embed_rows(clauses, encoder, embedding, seed=way["seed"] or 0, features=labels, cache=cache)
+            parts.add(hashes, done.vectors, done.cut)
+            cache.forget()  # the chunk is whole
+            tokens, seconds = tokens + done.tokens, seconds + done.seconds
     del encoder
     release_memory()
-    return result
+    return tokens, seconds
 
 
 def _tell_what_leaves(run: StageRun, adapter: StageOutput, plan: TextPlan, rows: int) -> None:

@@ -21,8 +21,9 @@ from erasmo_dagster.method.tables.texts import text_encoder
 from erasmo_dagster.method.textual import TextPlan
 from erasmo_dagster.settings.encoders import BUILT_IN
 from erasmo_dagster.store.artifacts import adapter_dir, snapshot_path, text_dir
+from erasmo_dagster.store.corpus import corpus_of, read_hashes
 from erasmo_dagster.store.versions import upstream
-from erasmo_dagster.store.warehouse import read_corpus, read_text_hashes
+from erasmo_dagster.store.warehouse import read_corpus
 
 ROWS = 50  # an encoder of a hundred million weights reads them in seconds
 ORDERS = 2
@@ -44,7 +45,7 @@ def order_figures(run: StageRun, found: TableSegments) -> dict[str, float]:
     if len(plan.columns) < 2:
         return {}
     with run.warehouse.get_connection() as con:
-        keys = read_text_hashes(con, run.dataset, corpus).select("entity_key")
+        keys = read_hashes(con, corpus_of(run.dataset, corpus)).select("entity_key")
     rows = sampled_rows(keys.with_columns(segment=pl.Series(found.labels)), run.settings.seed, ROWS)
     kept = []
     try:
@@ -77,7 +78,8 @@ def _vectors(run: StageRun, plan: TextPlan, rows: pl.DataFrame, orders: Sequence
     way = embeddings["reading"]
     with run.warehouse.get_connection() as con:
         adapter = upstream(con, run.dataset, run.version, "adapter")
-        corpus = read_corpus(con, run.dataset, run.inputs["text_corpus"].version)
+        version = run.inputs["text_corpus"].version
+        corpus = read_corpus(con, run.dataset, version, keys=rows["entity_key"].to_list())
     options = options_of(adapter.details, run.settings)
     if options.remote is not None or options.name not in BUILT_IN or encoder_id(adapter, way) != embeddings["encoder"]:
         return

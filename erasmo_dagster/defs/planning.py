@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
-from erasmo_dagster.defs.encoding import encode, forget_unfinished, way_of_reading
+from erasmo_dagster.defs.encoding import Encoded, encode, forget_unfinished, way_of_reading
 from erasmo_dagster.defs.points import drawn_in
+from erasmo_dagster.defs.sampling import snapshot_chunks, text_rows
 from erasmo_dagster.defs.stages import StageRun, settings_digests
 from erasmo_dagster.defs.summarizing import summarize_texts
 from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.method.drift import population_stability_index, share_beyond
 from erasmo_dagster.method.fitted import FittedClustering, FittedState
 from erasmo_dagster.method.placing import place_rows
-from erasmo_dagster.method.textual import text_hashes, write_clauses
 from erasmo_dagster.refresh.decision import (
     Decision,
     Drift,
@@ -28,9 +30,11 @@ from erasmo_dagster.refresh.decision import (
     decide_by_grounds,
     decide_by_rows,
 )
-from erasmo_dagster.store.artifacts import adapter_dir, snapshot_path, state_dir
-from erasmo_dagster.store.sources import ENTITY_KEY, Fingerprint, is_unchanged, schema_changes
+from erasmo_dagster.store.artifacts import adapter_dir, snapshot_path, state_dir, version_dir
+from erasmo_dagster.store.corpus import Corpus, corpus_file, corpus_in, corpus_of, count_rows, read_hashes
+from erasmo_dagster.store.sources import Fingerprint, is_unchanged, schema_changes
 from erasmo_dagster.store.standing import standing_rows
+from erasmo_dagster.store.vectors import read_vectors, write_joined
 from erasmo_dagster.store.versions import (
     FITTED_STATE,
     NEW_VECTORS,
@@ -40,7 +44,6 @@ from erasmo_dagster.store.versions import (
     publications,
     stage_output,
 )
-from erasmo_dagster.store.warehouse import read_text_hashes, write_embeddings
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,11 +83,12 @@ def make_plan(run: StageRun, *, forced: bool) -> RefreshPlan:
     decision = decide_by_grounds(_grounds(run, standing, digests, forced=forced), policy)
     if decision.mode == "retrain":
         return plan(decision)
-    corpus, changes = _compare_texts(run, standing)
-    decision = decide_by_rows(decision, changes, policy)
-    if decision.mode == "retrain":
-        return plan(decision, changes=changes)
-    drift, embedded = _measure_drift(run, standing, corpus)
+    with _texts(run, standing) as corpus:
+        changes = _compare_texts(run, standing, corpus)
+        decision = decide_by_rows(decision, changes, policy)
+        if decision.mode == "retrain":
+            return plan(decision, changes=changes)
+        drift, embedded = _measure_drift(run, standing, corpus)
     return plan(decide_by_drift(decision, drift, policy), changes=changes, drift=drift, embedded=embedded)
 
 
@@ -137,65 +141,77 @@ def _grounds(run: StageRun, standing: Standing, digests: Mapping[str, str], *, f
     )
 
 
-def _compare_texts(run: StageRun, standing: Standing) -> tuple[pl.DataFrame, RowChanges]:
-    source = run.inputs["source_table"]
-    frame = pl.read_parquet(snapshot_path(run.project, run.dataset, source.version)).sort(ENTITY_KEY)
-    clauses = write_clauses(summarize_texts(run, frame, standing.state.text).frame, standing.state.text)
-    corpus = pl.DataFrame({"entity_key": frame[ENTITY_KEY], "text_hash": text_hashes(clauses), "clauses": clauses})
-    with run.warehouse.get_connection() as con:
-        before = read_text_hashes(con, run.dataset, standing.outputs["text_corpus"].version)
-        trained = read_text_hashes(con, run.dataset, standing.trained["text_corpus"].version)
-    rows = corpus.select("entity_key", "text_hash")
-    new = rows.join(before, on="entity_key", how="anti").height
-    otherwise = rows.join(before, on=["entity_key", "text_hash"], how="anti").height
-    return corpus, RowChanges(
-        rows=corpus.height,
-        new=new,
-        changed=otherwise - new,
-        gone=before.join(rows, on="entity_key", how="anti").height,
-        since_training=rows.join(trained, on=["entity_key", "text_hash"], how="anti").height,
+@contextmanager
+def _texts(run: StageRun, standing: Standing) -> Iterator[Corpus]:
+    """The rows of this run's source as the standing plan writes them, in a file that is gone afterwards."""
+    path = snapshot_path(run.project, run.dataset, run.inputs["source_table"].version)
+    plan = standing.state.text
+    written = (text_rows(frame, summarize_texts(run, frame, plan).frame, plan) for frame in snapshot_chunks(path))
+    with corpus_file(written, version_dir(run.project, run.dataset, run.version)) as file:
+        yield corpus_in(file)
+
+
+def _compare_texts(run: StageRun, standing: Standing, corpus: Corpus) -> RowChanges:
+    before, trained = (
+        corpus_of(run.dataset, outputs["text_corpus"].version) for outputs in (standing.outputs, standing.trained)
     )
+    same_row, same = ("entity_key",), ("entity_key", "text_hash")
+    with run.warehouse.get_connection() as con:
+        rows = count_rows(con, corpus)
+        new, otherwise = (count_rows(con, corpus, without=before, by=by) for by in (same_row, same))
+        gone = count_rows(con, before, without=corpus, by=same_row)
+        since = count_rows(con, corpus, without=trained, by=same)
+    return RowChanges(rows=rows, new=new, changed=otherwise - new, gone=gone, since_training=since)
 
 
-def _measure_drift(run: StageRun, standing: Standing, corpus: pl.DataFrame) -> tuple[Drift, int]:
+def _measure_drift(run: StageRun, standing: Standing, corpus: Corpus) -> tuple[Drift, int]:
     """Embed what is new, put every row into the standing segments, and compare with the training."""
     adapter, fitted = standing.outputs["adapter"], standing.clustering
     way = way_of_reading(run, standing.outputs["embeddings"])
     encoded = encode(run, adapter, corpus, standing.state.text, way)
-    texts = 0
     with run.warehouse.get_connection() as con:
-        if encoded.run is not None:
-            texts = encoded.run.distinct_texts
-            keys = corpus.filter(pl.Series(encoded.fresh))
-            vectors = encoded.vectors[encoded.fresh]
-            write_embeddings(con, run.dataset, run.version, keys, vectors)
-            details = {
-                "encoder": encoded.encoder,
-                "width": int(vectors.shape[1]),
-                "texts_embedded": texts,
-                "tokens": encoded.run.tokens,
-                "truncated_rows": encoded.run.truncated_rows,
-                "model_seconds": round(encoded.run.seconds, 2),
-                "tokens_per_second": round(encoded.run.tokens_per_second, 1),
-            }
+        if encoded.read is not None:
+            write_joined(con, run.dataset, run.version, corpus, encoded.width, parts=encoded.parts)
+            details = {"encoder": encoded.encoder, "width": encoded.width, **encoded.read.details()}
             link_stage(con, run.dataset, run.version, StageOutput(NEW_VECTORS, run.version, encoded.encoder, details))
+        rows = read_hashes(con, corpus)
         segmented = standing_rows(con, run.dataset, standing.version)
-        trained = read_text_hashes(con, run.dataset, standing.trained["text_corpus"].version)
+        trained = corpus_of(run.dataset, standing.trained["text_corpus"].version)
+        later = read_hashes(con, corpus, without=trained)
     forget_unfinished(run, encoded.encoder)
-    points = drawn_in(run, fitted, standing.fitted, corpus, encoded.vectors, keep=True)
-    placed = place_rows(corpus, points, segmented, fitted)
+    since = rows["entity_key"].is_in(later["entity_key"].implode()).to_numpy()
+    points: npt.NDArray[np.float32] = np.zeros((0, 0), dtype=np.float32)
+
+    def points_of(some: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
+        """Those of ``some`` rows; of those that came since the training as well, in one go."""
+        nonlocal points
+        wanted = some | since
+        read = _points(run, standing, encoded, rows.filter(pl.Series(wanted)))
+        points = read[since[wanted]]
+        found: npt.NDArray[np.float32] = read[some[wanted]]
+        return found
+
+    placed = place_rows(rows, points_of, segmented, fitted)
+    if later.height and not len(points):
+        points = _points(run, standing, encoded, rows.filter(pl.Series(since)))
     ids, counts = np.unique(placed.segment_ids, return_counts=True)
     sizes = dict(zip(ids.tolist(), counts.tolist(), strict=True))
-    later = corpus.select("entity_key", "text_hash").with_row_index("at")
-    since = later.join(trained, on=["entity_key", "text_hash"], how="anti")["at"].to_numpy()
     return Drift(
         psi=population_stability_index(fitted.rows_by_id, sizes),
-        new_rows=len(since),
+        new_rows=later.height,
         beyond=share_beyond(
-            points[since],
+            points,
             fitted.labels(placed.segment_ids[since]),
             fitted.model,
             fitted.reach,
             noise_share=fitted.noise_share,
         ),
-    ), texts
+    ), encoded.read.texts if encoded.read else 0
+
+
+def _points(run: StageRun, standing: Standing, encoded: Encoded, rows: pl.DataFrame) -> npt.NDArray[np.float32]:
+    """What ``rows`` (entity_key, text_hash) are placed by; points that are new are written down."""
+    with run.warehouse.get_connection() as con:
+        versions = [*encoded.held, run.version]
+        _, vectors = read_vectors(con, run.dataset, versions, encoded.width, rows["text_hash"])
+    return drawn_in(run, standing.clustering, standing.fitted, rows, vectors, keep=True)

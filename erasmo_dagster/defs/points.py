@@ -4,6 +4,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from erasmo_dagster.defs.sampling import columns_of
 from erasmo_dagster.defs.stages import StageRun
 from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.method.base_models import resolve
@@ -11,8 +12,8 @@ from erasmo_dagster.method.fitted import FittedClustering
 from erasmo_dagster.method.tables.texts import text_encoder
 from erasmo_dagster.store.artifacts import snapshot_path
 from erasmo_dagster.store.sources import ENTITY_KEY
+from erasmo_dagster.store.vectors import read_vectors, write_embeddings
 from erasmo_dagster.store.versions import trained_with
-from erasmo_dagster.store.warehouse import read_vectors, write_embeddings
 
 Floats = npt.NDArray[np.float32]
 
@@ -20,7 +21,7 @@ Floats = npt.NDArray[np.float32]
 def source_columns(run: StageRun, columns: list[str]) -> pl.DataFrame:
     """These columns of the run's source, by entity_key."""
     path = snapshot_path(run.project, run.dataset, run.inputs["source_table"].version)
-    return pl.read_parquet(path, columns=[ENTITY_KEY, *columns]).sort(ENTITY_KEY).drop(ENTITY_KEY)
+    return pl.read_parquet(path, columns=[ENTITY_KEY, *columns], glob=False).sort(ENTITY_KEY).drop(ENTITY_KEY)
 
 
 def drawn_in(
@@ -28,7 +29,7 @@ def drawn_in(
 ) -> Floats:
     """What the model of ``fitted`` works on: points of the table float32[n, p], or ``vectors`` float32[n, d].
 
-    ``rows`` (entity_key, text_hash) are those of the source, by entity_key. A text that a version of the same training
+    ``rows`` (entity_key, text_hash) are of the source, all or some. A text that a version of the same training
     (version ``training``) has read keeps its point to the last bit; the others are read, and with ``keep`` written
     down as this version's.
 
@@ -39,12 +40,12 @@ def drawn_in(
         return vectors
     with run.warehouse.get_connection() as con:
         versions = trained_with(con, run.dataset, training, run.version)
-        known = read_vectors(con, run.dataset, versions, table.dimensions, rows, kind="points")
-    fresh = ~rows["text_hash"].is_in(known["text_hash"].implode()).to_numpy()
-    points = np.empty((rows.height, table.dimensions), dtype=np.float32)
+        known, points = read_vectors(con, run.dataset, versions, table.dimensions, rows["text_hash"], kind="points")
+    fresh = ~known
     if fresh.any():
         wanted = list(dict.fromkeys(part.column for part in table.parts if part.column))
-        frame = source_columns(run, wanted).filter(pl.Series(fresh))
+        path = snapshot_path(run.project, run.dataset, run.inputs["source_table"].version)
+        frame = columns_of(rows.filter(pl.Series(fresh)), path, wanted)
         if table.needs_texts and resolve(fitted.settings.text_model, run.project.models).revision != fitted.texts:
             raise ErasmoError(
                 f"Got another sentence encoder in {fitted.settings.text_model} than the segments were drawn with",
@@ -57,6 +58,4 @@ def drawn_in(
             with run.warehouse.get_connection() as con:
                 new = rows.filter(pl.Series(fresh)).select("entity_key", "text_hash")
                 write_embeddings(con, run.dataset, run.version, new, points[fresh], kind="points")
-    read_before = rows.filter(pl.Series(~fresh)).select("text_hash")
-    points[~fresh] = read_before.join(known, on="text_hash", how="left", maintain_order="left")["vector"].to_numpy()
     return points

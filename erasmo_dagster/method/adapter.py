@@ -15,6 +15,8 @@ from erasmo_dagster.method.batches import TrainingTexts, split_rows
 from erasmo_dagster.method.checkpoints import Checkpoints
 from erasmo_dagster.method.files import checksums, damaged, whole_folder
 from erasmo_dagster.method.loading import ADAPTER_MANIFEST, LoadedModel, load_base, load_model, pick_device, token_limit
+from erasmo_dagster.method.lora import fuse_lora
+from erasmo_dagster.method.losses import TokenLoss
 from erasmo_dagster.method.memory import release_memory
 from erasmo_dagster.method.quiet import quiet_libraries
 from erasmo_dagster.method.training import LossPoint, Training, TrainingResult
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["LoadedModel", "LossPoint", "TrainingResult", "fine_tune", "load_model"]
 
 _TRAINING = "training.json"
+_HASHED_ROWS = 4096  # read at a time
 _RECIPE = 1  # counts changes to the training that make an old checkpoint useless
 
 
@@ -65,7 +68,8 @@ def fine_tune(
         limit = min(settings.max_length, token_limit(model, tokenizer))
         texts = TrainingTexts(rows, tokenizer, limit, seed, train, held_out, shuffled=settings.shuffle)
         model = _trainable(model, base, settings, device)
-        training = Training(model, texts, settings, seed=seed, device=device, checkpoints=store)
+        loss = TokenLoss(model, device, base.name)
+        training = Training(model, texts, settings, seed=seed, device=device, checkpoints=store, loss=loss)
         training.run()
         result = _result(training)
         about = {"key": key, "base": {"name": base.name, "revision": base.revision}, "seed": seed}
@@ -87,7 +91,10 @@ def _trainable(model: Any, base: LocalModel, settings: AdapterSettings, device: 
         # Renamed within transformers 5; the old name warns.
         enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
         enable({"use_reentrant": False})
-    return model.to(device)
+    model.to(device)
+    if device.type == "cpu":  # elsewhere the steps are in half precision, which is torch's to choose
+        fuse_lora(model)
+    return model
 
 
 def _with_lora(model: Any, base: LocalModel, settings: AdapterSettings) -> Any:
@@ -172,8 +179,9 @@ def _finished(out: Path, key: str, provenance: dict[str, Any]) -> TrainingResult
 def _key(rows: Sequence[Sequence[str]], base: LocalModel, settings: AdapterSettings, seed: int) -> str:
     """A hash of all that the trained weights depend on."""
     digest = hashlib.sha256()
-    for row in rows:
-        digest.update(json.dumps(list(row), ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n")
+    for start in range(0, len(rows), _HASHED_ROWS):
+        for row in rows[start : start + _HASHED_ROWS]:
+            digest.update(json.dumps(list(row), ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n")
     recipe = {
         "recipe": _RECIPE,
         "rows": digest.hexdigest(),

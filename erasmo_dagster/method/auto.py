@@ -91,19 +91,20 @@ def segment_table(
     vectors: Floats | None = None,
     encode: Encode | None = None,
     measured: bool = False,
+    kept: Path | None = None,
 ) -> TableSegments:
     """Segments of the rows of ``frame``, by the columns of ``plan``; for `auto` by the best candidate.
 
     ``vectors`` float32[n, d] are the rows' own, by an encoder; where given they are candidates as well, alone and as
     one more part beside the columns. ``encode`` reads texts as ``clustering.text_model`` does; None is that model
-    itself. ``measured`` asks for the stability of the segments, and for all figures of the candidates, which take about
-    as long again.
+    itself, whose vectors are kept in the folder ``kept``, if any, and read there the next time. ``measured`` asks for
+    the stability of the segments, and for all figures of the candidates, which take about as long again.
 
     Raises ErasmoError as clustering does, and where no candidate can be drawn. Where the sentence encoder cannot be
     had, that is TextModelError for a table with columns of text: a network that fails must not decide on the segments.
     Without any, the candidate that it reads whole rows for is refused.
     """
-    encode = _failing_once(encode or text_encoder(clustering.text_model, models_dir))
+    encode = _failing_once(encode or text_encoder(clustering.text_model, models_dir, kept=kept))
     table = _Table(frame, plan, encode, vectors, seed)
     if clustering.method == "auto":
         found = _best(table, clustering, measured)

@@ -94,20 +94,24 @@ def tokenize(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
     return [list(ids) for ids in encoded["input_ids"]]
 
 
-def split_by_tokens(lengths: Sequence[int], max_tokens: int, max_rows: int | None = None) -> list[list[int]]:
-    """Positions of ``lengths``, longest first, in groups whose padded size stays within ``max_tokens``.
+def split_by_tokens(
+    lengths: Sequence[int], max_tokens: int, max_rows: int | None = None, *, pads: bool = True
+) -> list[list[int]]:
+    """Positions of ``lengths``, longest first, in groups whose size, padded or not, stays within ``max_tokens``.
 
     A sequence longer than that is alone in its group.
     """
     groups: list[list[int]] = []
-    longest = 0
+    size = longest = 0
     for position in sorted(range(len(lengths)), key=lambda p: -lengths[p]):
         group = groups[-1] if groups else []
-        if not group or (len(group) + 1) * longest > max_tokens or len(group) == max_rows:
+        grown = (len(group) + 1) * longest if pads else size + lengths[position]
+        if not group or grown > max_tokens or len(group) == max_rows:
             groups.append([position])
-            longest = lengths[position]
+            size = longest = lengths[position]
         else:
             group.append(position)
+            size += lengths[position]
     return groups
 
 

@@ -1,7 +1,7 @@
 """One column of values -> one column of texts, null where the value is missing.
 
-Every distinct value is written once and put back by a join, so a column of a million rows and
-forty values costs forty conversions.
+Every distinct value is written once, so a column of a million rows and forty values costs forty conversions; where
+values hardly repeat, polars writes whole columns, and Python the few values that need a closer look.
 """
 
 from __future__ import annotations
@@ -14,14 +14,17 @@ from decimal import Decimal
 from functools import partial
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from erasmo_dagster.method.columns import ColumnPlan, code_of, collapse
-from erasmo_dagster.method.digits import NUMBER, exact, write_digits
+from erasmo_dagster.method.digits import NUMBER, decimal_digits, exact, float_digits, write_digits
+from erasmo_dagster.method.distinct import Codes, coded, seldom_repeats
 from erasmo_dagster.method.verbalize import (
     is_currency,
     unit_word,
     verbalize_datetime,
+    verbalize_digits,
     verbalize_number,
     verbalize_text,
 )
@@ -33,11 +36,70 @@ _PER_SECOND = {"ns": 10**9, "us": 10**6, "ms": 10**3}
 
 def column_texts(series: pl.Series, column: ColumnPlan, settings: TextSettings) -> pl.Series:
     """The text of every value of a column: String, null where the value is missing."""
-    plain = _plain(series, column, settings)
-    as_it_is = not (column.values or column.verbalize or column.unit or column.kind == "boolean")
-    if as_it_is and (plain.dtype.is_integer() or (plain.dtype == pl.String and column.kind != "number")):
-        return plain.cast(pl.String)
-    return _each_once(plain, partial(write_value, column=column, settings=settings))
+    texts, codes = coded_texts(series, column, settings)
+    return texts.gather(codes).alias(series.name)
+
+
+def coded_texts(series: pl.Series, column: ColumnPlan, settings: TextSettings) -> tuple[pl.Series, Codes]:
+    """Texts, null among them where a value is missing, and the place of each row's text there.
+
+    Texts may repeat: those of ``1`` and ``1.0`` are the same. Columns whose values hardly repeat, and are written
+    without looking at each, have one text a row.
+    """
+    if _in_columns(series.dtype, column) and seldom_repeats(series):
+        return _texts(series, column, settings), np.arange(len(series), dtype=np.uint32)
+    values, codes = coded(series)
+    return _texts(values, column, settings), codes
+
+
+def _in_columns(dtype: pl.DataType, column: ColumnPlan) -> bool:
+    """Whether a column's values are written by expressions, but for a few."""
+    if column.values or column.verbalize or column.kind == "boolean":
+        return False
+    return dtype.is_numeric() or (dtype == pl.String and column.kind != "number")
+
+
+def _texts(values: pl.Series, column: ColumnPlan, settings: TextSettings) -> pl.Series:
+    plain = _plain(values, column, settings)
+    texts = _at_once(plain, column, settings)
+    left = plain.is_not_null() & texts.is_null()
+    if not left.any():
+        return texts
+    each, codes = coded(plain.filter(left))
+    written = pl.Series([write_value(value, column, settings) for value in each.to_list()], dtype=pl.String)
+    place = np.arange(len(texts))
+    place[left.to_numpy()] = len(texts) + codes.astype(np.int64)
+    return pl.concat([texts, written]).gather(place)
+
+
+def _at_once(plain: pl.Series, column: ColumnPlan, settings: TextSettings) -> pl.Series:
+    """:func:`write_value` of all values by expressions; null where it has to look at the value itself."""
+    dtype = plain.dtype
+    none = pl.Series([None], dtype=pl.String).new_from_index(0, len(plain))
+    if column.values or column.kind == "boolean" or (dtype == pl.String and column.kind == "number"):
+        return none
+    if dtype == pl.String:
+        if not column.verbalize:
+            return plain
+        return none if column.kind == "nested" else none.zip_with(plain.str.contains("[0-9]").fill_null(True), plain)
+    if dtype.is_float():
+        digits = float_digits(plain, settings.decimals)
+    elif dtype.is_decimal():
+        digits = decimal_digits(plain)
+    elif dtype.is_integer():
+        digits = plain.cast(pl.String)
+    else:
+        return none
+    unit = column.unit if column.kind == "number" else None
+    if column.verbalize:
+        if unit and is_currency(unit):
+            return none
+        digits = verbalize_digits(digits, settings.language)
+    elif unit and is_currency(unit):
+        digits = digits.zip_with(~digits.str.contains(r"\.[0-9]$"), digits + "0")
+    if unit is None or digits.null_count() == len(digits):
+        return digits
+    return digits + f" {unit_word(unit, settings.language)}"
 
 
 def write_value(value: bool | int | float | Decimal | str, column: ColumnPlan, settings: TextSettings) -> str:
@@ -82,14 +144,6 @@ def _write_number(value: int | float | Decimal, column: ColumnPlan, settings: Te
     return f"{digits} {unit_word(unit, settings.language)}"
 
 
-def _each_once(series: pl.Series, write: Callable[[Any], str | None]) -> pl.Series:
-    distinct = series.drop_nulls().unique()
-    table = pl.DataFrame(
-        {"value": distinct, "text": pl.Series([write(value) for value in distinct.to_list()], dtype=pl.String)}
-    )
-    return series.alias("value").to_frame().join(table, on="value", how="left", maintain_order="left")["text"]
-
-
 def _plain(series: pl.Series, column: ColumnPlan, settings: TextSettings) -> pl.Series:
     """The column as String, Boolean or number; null where missing (null, NaN, blank text)."""
     dtype = series.dtype
@@ -104,14 +158,19 @@ def _plain(series: pl.Series, column: ColumnPlan, settings: TextSettings) -> pl.
     if isinstance(dtype, (pl.String, pl.Categorical, pl.Enum, pl.Null)):
         one_line = series.cast(pl.String).str.replace_all(r"[\s\p{Cc}]+", " ").str.strip_chars(" ")
         return one_line.replace("", None)
-    texts = [None if value is None else _nested(value, settings.decimals) or None for value in series.to_list()]
+    return _each(series, partial(_nested, decimals=settings.decimals))
+
+
+def _each(series: pl.Series, write: Callable[[Any], str]) -> pl.Series:
+    """The texts of values by a function; null where the value is missing or its text empty."""
+    texts = [None if value is None else write(value) or None for value in series.to_list()]
     return pl.Series(series.name, texts, dtype=pl.String)
 
 
 def _iso(series: pl.Series, column: ColumnPlan) -> pl.Series:
     dtype = series.dtype
     if isinstance(dtype, pl.Duration):
-        return _each_once(series.to_physical(), partial(_duration, per_second=_PER_SECOND[dtype.time_unit]))
+        return _each(series.to_physical(), partial(_duration, per_second=_PER_SECOND[dtype.time_unit]))
     if isinstance(dtype, pl.Date):
         return series.dt.strftime("%Y-%m-%d")
     if not isinstance(dtype, pl.Datetime):

@@ -8,7 +8,9 @@ What holds for every method:
   (agglomerative, but for equal distances); k-means and spectral draw rows by their position.
 - Rows with equal vectors are in one segment.
 - Later rows are placed by the result's ``model`` without refitting, and rows of the training go where they were (for
-  methods that place by the nearest row, as long as all different rows are kept: 20,000).
+  spectral and HDBSCAN, which place by the nearest row, as long as all different rows are kept: 20,000).
+- Memory grows with the rows and not with their pairs: beyond 20,000 agglomerative and spectral work on groups of rows,
+  and ``notes`` says so.
 
 By method:
 
@@ -31,6 +33,7 @@ import numpy.typing as npt
 
 from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.method.algorithms import Cut, StructureError, prepare
+from erasmo_dagster.method.lloyd import by_size, means, number, settle
 from erasmo_dagster.method.neighbors import MOST_REFERENCES, distinct_rows, nearest, references_of
 from erasmo_dagster.method.quality import internal_metrics
 from erasmo_dagster.method.segment_model import (
@@ -38,12 +41,12 @@ from erasmo_dagster.method.segment_model import (
     NearestCenter,
     NearestRow,
     SegmentModel,
-    by_centers,
-    distances,
+    beside_centers,
 )
 from erasmo_dagster.method.space import Space, checked
 from erasmo_dagster.method.tables.layout import Layout
 from erasmo_dagster.method.tables.mixture import LEAST_SHARE
+from erasmo_dagster.method.threads import one_thread
 from erasmo_dagster.settings import ClusteringSettings
 
 Floats = npt.NDArray[np.float32]
@@ -58,7 +61,7 @@ class SweepPoint:
     """Figures of the partition into ``k`` segments, in the space that was clustered: scaled and reduced.
 
     ``smallest`` is the number of rows in the smallest segment; ``bits_saved`` how much shorter the segments make a
-    row's description, where the method is a model of the rows.
+    row's description, where the method is a model of the rows; ``silhouette_error`` the standard error of sampling.
     """
 
     k: int
@@ -67,6 +70,7 @@ class SweepPoint:
     davies_bouldin: float
     smallest: int = 0
     bits_saved: float | None = None
+    silhouette_error: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,12 +188,10 @@ def _partitions(
     layout: Layout | None,
 ) -> dict[int, _Partition]:
     """Partitions by the number of segments found: ``ks``, but for what a method could not tell apart."""
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
-
     partitions: dict[int, _Partition] = {}
     refused: StructureError | None = None
     # OpenMP's threads add up in the order in which they finish, and k-means can end elsewhere for it.
-    with threadpool_limits(1, user_api="openmp"), warnings.catch_warnings():
+    with one_thread("openmp"), warnings.catch_warnings():
         # The notes say both, in the words of the settings.
         warnings.filterwarnings("ignore", r"Number of distinct clusters .* found smaller than n_clusters")
         warnings.filterwarnings("ignore", "Graph is not fully connected")
@@ -221,10 +223,13 @@ def _partitions(
 
 
 def _by_centers(cut: Cut, space: Space, points: Floats, seed: int, notes: list[str]) -> _Partition:
-    labels = _settle(_number(cut.labels, points), points, notes)
+    # The estimator works in 32 bits, so that a row between two centres can be on the other side.
+    labels, settled = settle(cut.labels, points, rounds=_SETTLE_ROUNDS)
+    if not settled:
+        notes.append(f"k-means with k={labels.max() + 1} still moved rows after {_SETTLE_ROUNDS} rounds.")
 
     def finish() -> tuple[SegmentModel, Assignment]:
-        model = SegmentModel(space, _means(points, labels), NearestCenter())
+        model = SegmentModel(space, means(points, labels), NearestCenter())
         return model, model.rule.place(points, model.centers)
 
     return _Partition(labels, finish)
@@ -236,32 +241,36 @@ def _by_memberships(cut: Cut, space: Space, points: Floats, seed: int, notes: li
     centers, rule = cut.soft
     placed = rule.place(points, centers)
     for _ in range(_SETTLE_ROUNDS):
-        order = _by_size(placed.labels, centers)
+        order = by_size(np.bincount(placed.labels, minlength=len(centers)), centers)
         if order.tolist() == list(range(len(centers))):
             break
         centers, rule = centers[order], rule.subset(order)
         placed = rule.place(points, centers)  # a row between two segments may go to the other one now
     model = SegmentModel(space, centers, rule)
-    return _Partition(placed.labels, lambda: (model, placed), cut.bits_saved)
+    # The memberships of one partition are kept, and not those of all that a sweep tries.
+    return _Partition(placed.labels, lambda: (model, rule.place(points, centers)), cut.bits_saved)
 
 
 def _by_rows(cut: Cut, space: Space, points: Floats, seed: int, notes: list[str]) -> _Partition:
     first, which = distinct_rows(points)
-    labels = _number(_of_most(cut.labels, which, len(first)), points)
+    labels = number(_of_most(cut.labels, which, len(first)), points)
 
     def finish() -> tuple[SegmentModel, Assignment]:
-        centers = _means(points, labels)
-        apart = distances(points, centers)
+        centers = means(points, labels)
         kept = first[references_of(labels[first], MOST_REFERENCES, seed=seed)]
         references, their_labels = points[kept], labels[kept]
+        if cut.references is not None:
+            references, own = cut.references
+            their_labels = labels[np.unique(cut.labels, return_index=True)[1]][own]
         if cut.confidence is None:
-            strays = int((apart.argmin(axis=1) != labels).sum())
+            closest, confidence = beside_centers(points, centers, labels)
+            strays = int((closest != labels).sum())
             if strays:
                 notes.append(
                     f"{strays} of {len(labels)} rows lie nearer to another segment's centre than to their own."
                 )
             rule = NearestRow(references, their_labels)
-            return SegmentModel(space, centers, rule), Assignment(labels, by_centers(apart, labels))
+            return SegmentModel(space, centers, rule), Assignment(labels, confidence)
         highest = np.zeros(len(first), dtype=np.float32)
         np.maximum.at(highest, which, cut.confidence.astype(np.float32))
         confidence = np.where(labels < 0, np.float32(0), highest[which])
@@ -276,29 +285,17 @@ def _of_most(labels: npt.NDArray[np.integer], which: Labels, different: int) -> 
     """The label that most of the equal rows have, of equals the lowest: a graph or a tree may cut between them."""
     if different == len(which):
         return labels
-    pairs, counts = np.unique(np.column_stack([which, labels]), axis=0, return_counts=True)
-    order = np.lexsort((pairs[:, 1], -counts, pairs[:, 0]))
-    best = order[np.unique(pairs[order, 0], return_index=True)[1]]
-    return np.asarray(pairs[best, 1][which])
+    low, wide = int(labels.min()), int(labels.max()) - int(labels.min()) + 1
+    pairs, counts = np.unique(which * wide + (labels - low), return_counts=True)
+    place, label = pairs // wide, pairs % wide + low
+    order = np.lexsort((label, -counts, place))
+    best = order[np.unique(place[order], return_index=True)[1]]
+    return np.asarray(label[best][which])
 
 
 def _gap(references: Floats) -> float:
     """The largest distance between one of some different rows and the next of them; 0 for a single one."""
     return float(nearest(references, references, 2)[1][:, -1].max())
-
-
-def _settle(labels: Labels, points: Floats, notes: list[str]) -> Labels:
-    """Lloyd's last rounds in 64 bits, until every row is in the segment of the nearest centre, as it will be saved.
-
-    The estimator works in 32 bits, so that a row between two centres can be on the other side.
-    """
-    for _ in range(_SETTLE_ROUNDS):
-        closest = distances(points, _means(points, labels)).argmin(axis=1)
-        if np.array_equal(closest, labels):
-            return labels
-        labels = _number(closest, points)
-    notes.append(f"k-means with k={labels.max() + 1} still moved rows after {_SETTLE_ROUNDS} rounds.")
-    return labels
 
 
 def _sweep(
@@ -309,7 +306,7 @@ def _sweep(
         figures = internal_metrics(points, partition.labels, max_rows=settings.metrics_rows, seed=seed)
         smallest = int(np.bincount(partition.labels[partition.labels >= 0]).min())
         separation = (figures["silhouette"], figures["calinski_harabasz"], figures["davies_bouldin"])
-        sweep.append(SweepPoint(k, *separation, smallest, partition.bits_saved))
+        sweep.append(SweepPoint(k, *separation, smallest, partition.bits_saved, figures["silhouette_error"]))
     return tuple(sweep)
 
 
@@ -340,27 +337,3 @@ def _fewest_that_save(sweep: tuple[SweepPoint, ...], rows: int) -> tuple[int, st
         f"{chosen.k} are the fewest segments that save {ENOUGH:.0%} of the bits a row that any number saves: "
         f"{own:.2g} of {most:.2g}, at {best.k} segments."
     )
-
-
-def _number(labels: npt.NDArray[np.integer], points: Floats) -> Labels:
-    """The same partition with its segments numbered by size, descending, then by centre; noise stays -1."""
-    held = labels >= 0
-    _, numbers = np.unique(labels[held], return_inverse=True)
-    result = np.full(len(labels), -1, dtype=np.int64)
-    if held.any():
-        order = _by_size(numbers, _means(points[held], numbers))
-        result[held] = np.argsort(order)[numbers]
-    return result
-
-
-def _by_size(labels: npt.NDArray[np.integer], centers: Floats) -> Labels:
-    """The segments that have rows, int64[k], by their number of rows, descending, then by centre."""
-    sizes = np.bincount(labels, minlength=len(centers))
-    held = np.flatnonzero(sizes).tolist()
-    return np.array(sorted(held, key=lambda s: (-sizes[s], centers[s].tolist())), dtype=np.int64)
-
-
-def _means(points: Floats, labels: npt.NDArray[np.integer]) -> Floats:
-    """Mean float32[k, p] of each segment's rows, added up in 64 bits."""
-    members = (points[labels == segment] for segment in range(labels.max() + 1))
-    return np.stack([rows.mean(axis=0, dtype=np.float64).astype(np.float32) for rows in members])

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from datetime import time
 from decimal import Decimal
 from typing import Any, Literal
@@ -13,6 +14,7 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict
 
 from erasmo_dagster.errors import ErasmoError
+from erasmo_dagster.method.distinct import Met
 from erasmo_dagster.settings import ColumnSettings, DatasetSettings
 
 Kind = Literal["number", "category", "boolean", "datetime", "text", "nested"]
@@ -40,30 +42,42 @@ class ColumnPlan(BaseModel):
     dates_only: bool = False
 
 
-def plan_column(series: pl.Series, label: str, settings: DatasetSettings) -> ColumnPlan:
+@dataclass(frozen=True, eq=False)
+class Column:
+    """A column, read when ``pieces`` is called: its values in the order of their rows, some at a time."""
+
+    name: str
+    dtype: pl.DataType
+    pieces: Callable[[], Iterable[pl.Series]]
+
+
+def plan_column(column: pl.Series | Column, label: str, settings: DatasetSettings) -> ColumnPlan:
     """The plan of one column, from its type and values and what the settings say of it.
 
     Raises ErasmoError for a unit on what is no number.
     """
-    own = settings.columns.get(series.name, ColumnSettings())
-    kind = own.kind or infer_kind(series)
-    if own.unit and not own.kind and series.dtype in (pl.String, pl.Null):
+    if isinstance(column, pl.Series):
+        series = column
+        column = Column(series.name, series.dtype, lambda: [series])
+    own = settings.columns.get(column.name, ColumnSettings())
+    kind = own.kind or infer_kind(column)
+    if own.unit and not own.kind and column.dtype in (pl.String, pl.Null):
         kind = "number"
     if own.unit and kind != "number":
         raise ErasmoError(
-            f"Got unit {own.unit!r} for column {shorten(series.name)}, which is read as {kind}",
+            f"Got unit {own.unit!r} for column {shorten(column.name)}, which is read as {kind}",
             expected="a unit only on a number",
             fix="remove columns.<name>.unit, or set columns.<name>.kind to number",
         )
     return ColumnPlan(
-        name=series.name,
+        name=column.name,
         label=label,
         kind=kind,
         values=_codes(own.values),
         unit=own.unit,
         verbalize=settings.text.verbalize if own.verbalize is None else own.verbalize,
-        sensitive=series.name in settings.sensitive,
-        dates_only=kind == "datetime" and _all_midnight(series),
+        sensitive=column.name in settings.sensitive,
+        dates_only=kind == "datetime" and _all_midnight(column),
     )
 
 
@@ -92,9 +106,9 @@ def collapse(text: str) -> str:
     return _BLANKS.sub(" ", text).strip(" ")
 
 
-def infer_kind(series: pl.Series) -> Kind:
+def infer_kind(column: Column) -> Kind:
     """The kind of a column by its type; strings are told apart by their length."""
-    dtype = series.dtype
+    dtype = column.dtype
     if dtype == pl.Boolean:
         return "boolean"
     if dtype.is_numeric():
@@ -102,22 +116,28 @@ def infer_kind(series: pl.Series) -> Kind:
     if dtype.is_temporal():
         return "datetime"
     if dtype == pl.String:
-        return "text" if _is_prose(series) else "category"
+        return "text" if _is_prose(column) else "category"
     if isinstance(dtype, (pl.Categorical, pl.Enum)):
         return "category"
     return "nested"
 
 
-def _is_prose(series: pl.Series) -> bool:
-    distinct = series.drop_nulls().unique()
-    if distinct.is_empty():
+def _is_prose(column: Column) -> bool:
+    met = Met()
+    for piece in column.pieces():
+        values = piece.drop_nulls().unique()
+        met.add(values, values.str.len_chars(), values.str.count_matches(r"\S+"))
+    _, characters, words = met.rows().T
+    if not len(words):
         return False
-    characters, words = distinct.str.len_chars().mean(), distinct.str.count_matches(r"\S+").mean()
-    return bool(characters > TEXT_CHARACTERS or words >= TEXT_WORDS)  # type: ignore[operator]
+    return bool(characters.mean() > TEXT_CHARACTERS or words.mean() >= TEXT_WORDS)
 
 
-def _all_midnight(series: pl.Series) -> bool:
-    return isinstance(series.dtype, pl.Datetime) and bool((series.drop_nulls().dt.time() == time()).all())
+def _all_midnight(column: Column) -> bool:
+    midnight = time()
+    return isinstance(column.dtype, pl.Datetime) and all(
+        (piece.drop_nulls().dt.time() == midnight).all() for piece in column.pieces()
+    )
 
 
 def labels(columns: list[str], settings: Mapping[str, ColumnSettings]) -> dict[str, str]:
@@ -144,14 +164,14 @@ def labels(columns: list[str], settings: Mapping[str, ColumnSettings]) -> dict[s
     return chosen
 
 
-def check_columns(frame: pl.DataFrame, settings: DatasetSettings) -> None:
+def check_columns(columns: list[str], settings: DatasetSettings) -> None:
     """Raise ErasmoError where `columns` or `sensitive` name a column that the table lacks."""
     for field, named in (("columns", settings.columns), ("sensitive", settings.sensitive)):
-        unknown = sorted(set(named) - set(frame.columns) - settings.excluded)
+        unknown = sorted(set(named) - set(columns) - settings.excluded)
         if unknown:
             raise ErasmoError(
                 f"Got {field} with {', '.join(map(shorten, unknown[:5]))}, which the table lacks",
-                expected=f"columns of the table: {some(frame.columns)}",
+                expected=f"columns of the table: {some(columns)}",
                 fix=f"correct the name under `{field}`",
             )
 

@@ -22,17 +22,22 @@ class EmbeddingResult:
     """Vectors of the rows, in their order, and what they took.
 
     ``vectors`` is float32 [rows, d]. ``distinct_texts`` counts the texts, ``known_texts`` those of them that the cache
-    had, and ``tokens`` what the encoder read of the others; ``truncated_rows`` counts rows whose text was cut, as far
-    as the encoder tells.
+    had, and ``tokens`` what the encoder read of the others. ``cut`` bool[rows] says whose text was cut, as far as the
+    encoder tells, and ``truncated_rows`` counts them.
     """
 
     vectors: np.ndarray
     rows: int
     distinct_texts: int
-    truncated_rows: int
+    cut: np.ndarray
     tokens: int
     seconds: float
     known_texts: int = 0
+
+    @property
+    def truncated_rows(self) -> int:
+        """Rows whose text was cut."""
+        return int(self.cut.sum())
 
     @property
     def tokens_per_second(self) -> float:
@@ -87,7 +92,7 @@ def embed_rows(
         vectors=total,
         rows=len(rows),
         distinct_texts=distinct_texts,
-        truncated_rows=int(cut.sum()),
+        cut=cut,
         tokens=tokens,
         seconds=time.monotonic() - started,
         known_texts=known_texts,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.method.base_models import LocalModel
+from erasmo_dagster.method.cores import use_cores
 from erasmo_dagster.method.files import damaged
 from erasmo_dagster.method.gguf import read_manifest
 from erasmo_dagster.method.quiet import quiet_libraries
@@ -117,9 +118,13 @@ def load_tokenizer(folder: Path, name: str, fix: str) -> Any:
 
 
 def pick_device(wanted: str) -> torch.device:
-    """``auto`` is a GPU where there is one. Raises ErasmoError for a device that this machine lacks."""
+    """``auto`` is a GPU where there is one; on a CPU torch gets as many threads as there are cores.
+
+    Raises ErasmoError for a device that this machine lacks.
+    """
     import torch
 
+    use_cores()
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if wanted == "auto":
         return torch.device(next(kind for kind, present in there.items() if present))

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import torch
 
 PADDED_TO = 1024
-_BATCH = 8
+BATCH = 8
 _LEARNING_RATE = 5e-5
 _NUMBER = re.compile(r"\d+(\.\d+)?")
 
@@ -62,64 +62,92 @@ def paper_vectors(
     ``steps`` optimizer steps of 8 rows each train the model first, 0 leaves it as it is. ``padded_to`` is in tokens.
     The authors seed nothing; here everything follows from ``seed``.
     """
-    import torch
-
-    place = pick_device(device)
-    model, tokenizer = load_base(base)
-    rng = np.random.default_rng(seed)
-    pad = next(i for i in (tokenizer.eos_token_id, tokenizer.pad_token_id, 0) if i is not None)
-
-    def read(row: int) -> tuple[torch.Tensor, torch.Tensor]:
-        ids = tokenizer(_text(frame, row, verbalize, rng))["input_ids"][:padded_to]
-        padding = padded_to - len(ids)
-        mask = torch.tensor([[1] * len(ids) + [0] * padding], device=place)
-        return torch.tensor([[*ids, *[pad] * padding]], device=place), mask
-
-    model.to(place)
+    model = PaperModel(base, verbalize=verbalize, seed=seed, padded_to=padded_to, device=device)
     started = time.monotonic()
-    with torch.random.fork_rng([torch.cuda.current_device()] if place.type == "cuda" else []):
-        torch.manual_seed(seed)
-        _train(model, read, frame.height, steps, rng)
+    model.train(frame, steps)
     train_seconds, started = time.monotonic() - started, time.monotonic()
-    model.eval()
-    vectors = []
-    with torch.inference_mode(), progress.bar("embedding as published", frame.height, "rows") as shown:
-        for row in range(frame.height):
-            states = model.base_model(input_ids=read(row)[0], use_cache=False).last_hidden_state
-            vectors.append(states.float().mean(1)[0].cpu().numpy())
-            shown.update(1)
+    vectors = model.embed(frame)
     del model
     release_memory()
     return PaperResult(
-        np.stack(vectors).astype(np.float32),
-        train_tokens=steps * _BATCH * padded_to,
+        vectors,
+        train_tokens=steps * BATCH * padded_to,
         embed_tokens=frame.height * padded_to,
         train_seconds=train_seconds,
         embed_seconds=time.monotonic() - started,
     )
 
 
-def _train(model: Any, read: Any, rows: int, steps: int, rng: np.random.Generator) -> None:
-    import torch
+class PaperModel:
+    """A base model in memory that trains on rows and reads them as the authors' code does; ``seed`` is of all chance.
 
-    if not steps:
-        return
-    model.train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=_LEARNING_RATE, weight_decay=0.0)
-    queue: list[int] = []
-    with progress.bar("training as published", steps * _BATCH, "rows") as shown:
-        for step in range(steps):
-            for group in optimizer.param_groups:
-                group["lr"] = _LEARNING_RATE * (1 - step / steps)
-            for _ in range(_BATCH):
-                queue = queue or rng.permutation(rows).tolist()
-                ids, mask = read(queue.pop())
-                loss = model(input_ids=ids, attention_mask=mask, labels=ids, use_cache=False).loss
-                (loss / _BATCH).backward()
+    Raises ErasmoError for damaged model files.
+    """
+
+    def __init__(
+        self, base: LocalModel, *, verbalize: bool, seed: int, padded_to: int = PADDED_TO, device: str = "auto"
+    ) -> None:
+        self._place = pick_device(device)
+        model, self._tokenizer = load_base(base)
+        self._model: Any = model.to(self._place)
+        self._rng = np.random.default_rng(seed)
+        self._verbalize, self._seed, self._padded_to = verbalize, seed, padded_to
+
+    def train(self, frame: pl.DataFrame, steps: int, batch: int = BATCH) -> None:
+        """Train all weights by ``steps`` optimizer steps of ``batch`` rows each."""
+        import torch
+
+        with torch.random.fork_rng([torch.cuda.current_device()] if self._place.type == "cuda" else []):
+            torch.manual_seed(self._seed)
+            self._train(frame, steps, batch)
+
+    def embed(self, frame: pl.DataFrame) -> npt.NDArray[np.float32]:
+        """The vector of every row: float32[rows, d]."""
+        import torch
+
+        self._model.eval()
+        vectors = []
+        with torch.inference_mode(), progress.bar("embedding as published", frame.height, "rows") as shown:
+            for row in range(frame.height):
+                ids = self._read(frame, row)[0]
+                states = self._model.base_model(input_ids=ids, use_cache=False).last_hidden_state
+                vectors.append(states.float().mean(1)[0].cpu().numpy())
                 shown.update(1)
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+        return np.stack(vectors).astype(np.float32)
+
+    def _read(self, frame: pl.DataFrame, row: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Token ids int64[1, padded length] of a row, its features shuffled anew, and the mask of the real ones."""
+        import torch
+
+        tokenizer = self._tokenizer
+        pad = next(i for i in (tokenizer.eos_token_id, tokenizer.pad_token_id, 0) if i is not None)
+        ids = tokenizer(_text(frame, row, self._verbalize, self._rng))["input_ids"][: self._padded_to]
+        padding = self._padded_to - len(ids)
+        mask = torch.tensor([[1] * len(ids) + [0] * padding], device=self._place)
+        return torch.tensor([[*ids, *[pad] * padding]], device=self._place), mask
+
+    def _train(self, frame: pl.DataFrame, steps: int, batch: int) -> None:
+        import torch
+
+        if not steps:
+            return
+        model = self._model
+        model.train()
+        optimizer = torch.optim.AdamW(model.parameters(), lr=_LEARNING_RATE, weight_decay=0.0)
+        queue: list[int] = []
+        with progress.bar("training as published", steps * batch, "rows") as shown:
+            for step in range(steps):
+                for group in optimizer.param_groups:
+                    group["lr"] = _LEARNING_RATE * (1 - step / steps)
+                for _ in range(batch):
+                    queue = queue or self._rng.permutation(frame.height).tolist()
+                    ids, mask = self._read(frame, queue.pop())
+                    loss = model(input_ids=ids, attention_mask=mask, labels=ids, use_cache=False).loss
+                    (loss / batch).backward()
+                    shown.update(1)
+                torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
 
 
 def _text(frame: pl.DataFrame, row: int, verbalize: bool, rng: np.random.Generator) -> str:

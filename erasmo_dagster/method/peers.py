@@ -20,12 +20,13 @@ from erasmo_dagster.method.clustering import ClusterResult, cluster
 from erasmo_dagster.method.columns import ColumnPlan
 from erasmo_dagster.method.gower import gower_distances, measured
 from erasmo_dagster.method.measures import Stability, stability
-from erasmo_dagster.method.neighbors import distinct_rows, nearest
-from erasmo_dagster.method.segment_model import NearestRow, SegmentModel
+from erasmo_dagster.method.neighbors import distinct_rows, nearest, sums_by
+from erasmo_dagster.method.segment_model import NearestRow, SegmentModel, beside_centers
 from erasmo_dagster.method.space import Space
 from erasmo_dagster.method.steadiness import sampled
 from erasmo_dagster.method.tables.parts import Encode, codes_of
 from erasmo_dagster.method.textual import TextPlan, join_clauses, write_clauses
+from erasmo_dagster.method.threads import one_thread
 from erasmo_dagster.settings import ClusteringSettings
 
 Floats = npt.NDArray[np.float32]
@@ -54,7 +55,6 @@ def k_prototypes(frame: pl.DataFrame, plan: TextPlan, k: int, n_init: int, seed:
     """
     from kmodes.kmodes import KModes
     from kmodes.kprototypes import KPrototypes
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     numbers, codes = _numbers_and_codes(frame, _in_order(frame, plan))
     if not codes.shape[1]:
@@ -64,7 +64,7 @@ def k_prototypes(frame: pl.DataFrame, plan: TextPlan, k: int, n_init: int, seed:
         found = f"{len(table)} rows" if len(table) <= k else f"{different} different rows"
         raise ErasmoError(f"Got {found} for {k} segments", expected=f"at least {k + 1}")
     options = {"n_clusters": k, "init": "Cao", "n_init": min(n_init, PROTOTYPE_STARTS), "random_state": seed}
-    with threadpool_limits(1), warnings.catch_warnings():
+    with one_thread(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what the library says of its own ways is of no use to anyone here
         if not numbers.shape[1]:
             labels = KModes(**options).fit(codes).labels_
@@ -158,18 +158,20 @@ def by_nearest_row(points: Floats, drawn: npt.NDArray[np.int64], labels: Labels)
     np.add.at(votes, (which, labels), 1)
     references, own = points[drawn][first], votes.argmax(axis=1)
     placed = own[nearest(points, references, 1)[0][:, 0]]
-    centers = {int(s): points[placed == s].mean(axis=0, dtype=np.float64) for s in np.unique(placed)}
-    if len(centers) < 2:
+    sizes = np.bincount(placed, minlength=votes.shape[1])
+    held = np.flatnonzero(sizes)
+    if len(held) < 2:
         raise ErasmoError("Got one segment of the table's rows", expected="at least two")
-    sizes = np.bincount(placed)
+    sums = sums_by(points, placed, len(sizes))
+    centers = {int(s): sums[s] / sizes[s] for s in held}
     order = sorted(centers, key=lambda s: (-sizes[s], centers[s].tolist()))
     number = np.zeros(votes.shape[1], dtype=np.int64)
     number[order] = np.arange(len(order))
     space = Space(points.shape[1], np.zeros(points.shape[1]))
     center = np.stack([centers[s] for s in order]).astype(np.float32)
     model = SegmentModel(space, center, NearestRow(references, number[own]))
-    found = model.place(points)
-    return ClusterResult(found.labels, len(order), found.confidence, None, (), model)
+    confidence = beside_centers(points, center, number[placed])[1]
+    return ClusterResult(number[placed], len(order), confidence, None, (), model)
 
 
 def peer_steadiness(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,28 +28,38 @@ class Placement:
 
 
 def place_rows(
-    rows: pl.DataFrame, vectors: npt.NDArray[np.float32], standing: pl.DataFrame, fitted: FittedClustering
+    rows: pl.DataFrame,
+    points_of: Callable[[npt.NDArray[np.bool_]], npt.NDArray[np.float32]],
+    standing: pl.DataFrame,
+    fitted: FittedClustering,
 ) -> Placement:
     """Keep the segment of every row whose text is as it was; put the others where ``fitted.model`` does.
 
-    ``rows`` has entity_key and text_hash, one row a vector of ``vectors`` float32[n, d]; ``standing`` has entity_key,
-    text_hash, segment_id and confidence of the version that stands. A row that is new but reads like one that stands
+    ``rows`` has entity_key and text_hash; ``points_of`` gives, for a mask bool[n] of them, their points float32[m, d],
+    and is asked for those that are put somewhere alone. ``standing`` has entity_key, text_hash, segment_id and
+    confidence of the version that stands. A row that is new but reads like one that stands
     goes where that one is, whatever method drew the segments. Noise is -1, and stays so. Ties between twins go to the
     lower segment.
     """
     wanted = rows.select("entity_key", "text_hash")
     before = standing.select("entity_key", "text_hash", "segment_id", "confidence").with_row_index("like")
     same_row = wanted.join(before, on=["entity_key", "text_hash"], how="left", maintain_order="left")
-    twins = before.sort("segment_id", "entity_key").unique("text_hash", keep="first", maintain_order=True)
-    same_text = wanted.join(twins.drop("entity_key"), on="text_hash", how="left", maintain_order="left")
-    known = same_row.select(pl.coalesce(name, same_text[name]) for name in ("segment_id", "confidence", "like"))
-    like = known["like"].cast(pl.Int64).fill_null(-1).to_numpy()
+    like = same_row["like"].cast(pl.Int64).fill_null(-1).to_numpy().copy()
+    segment_ids = same_row["segment_id"].fill_null(0).cast(pl.Int32).to_numpy().copy()
+    confidence = same_row["confidence"].fill_null(0).cast(pl.Float32).to_numpy().copy()
+    others = np.flatnonzero(like < 0)
+    if len(others):  # most rows are as they were: the others' twins alone are looked for
+        texts = wanted["text_hash"].gather(others).to_frame()
+        twins = before.join(texts, on="text_hash", how="semi").sort("segment_id", "entity_key")
+        twins = twins.unique("text_hash", keep="first", maintain_order=True)
+        same_text = texts.with_columns(row=others).join(twins, on="text_hash")
+        alike = same_text["row"].to_numpy()
+        for array, name in ((like, "like"), (segment_ids, "segment_id"), (confidence, "confidence")):
+            array[alike] = same_text[name].to_numpy()
     kept = like >= 0
-    segment_ids = known["segment_id"].fill_null(0).cast(pl.Int32).to_numpy().copy()
-    confidence = known["confidence"].fill_null(0).cast(pl.Float32).to_numpy().copy()
     memberships = None
     if not kept.all():
-        found = fitted.model.place(vectors[~kept])
+        found = fitted.model.place(points_of(~kept))
         segment_ids[~kept] = fitted.ids(found.labels)
         confidence[~kept] = found.confidence
         memberships = found.memberships

@@ -1,6 +1,6 @@
 """How good segments are: from the vectors alone, and against known groups where there are any.
 
-The figures are scikit-learn's own. Those that need known groups are computed in :mod:`erasmo_dagster.method.agreement`.
+The figures are scikit-learn's. Those that need known groups are computed in :mod:`erasmo_dagster.method.agreement`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from erasmo_dagster.method.agreement import external_metrics, majority_reading
+from erasmo_dagster.method.compactness import silhouette, spread
 
 __all__ = [
     "METRICS",
@@ -61,6 +62,13 @@ METRICS: dict[str, MetricInfo] = {
             True,
             -1.0,
             1.0,
+        ),
+        (
+            "silhouette_error",
+            "Standard error of silhouette over the rows drawn; two that differ by less than twice it are alike.",
+            None,
+            0.0,
+            math.inf,
         ),
         (
             "gower_silhouette",
@@ -248,27 +256,26 @@ PAPER_METRICS: dict[str, MetricInfo] = {
 def internal_metrics(vectors: Floats, labels: Labels, *, max_rows: int, seed: int) -> dict[str, float]:
     """Figures of ``labels`` int[n] from the distances between ``vectors`` float[n, d].
 
-    ``silhouette`` (on ``silhouette_rows`` rows: beyond ``max_rows`` a seeded sample with at least one row of every
-    segment), ``calinski_harabasz`` and ``davies_bouldin``, of ``rows`` rows in ``segments`` segments. Rows of label -1
-    are noise and left out. With one segment, or a segment for every row, the three are not defined and not there.
+    ``silhouette`` with its ``silhouette_error`` (on ``silhouette_rows`` rows: beyond ``max_rows`` a seeded sample with
+    at least one row of every segment), ``calinski_harabasz`` and ``davies_bouldin`` of all ``rows`` rows in
+    ``segments`` segments. Rows of label -1 are noise and left out. With one segment, or a segment for every row, the
+    first four are not defined and not there. No copy of the rows is held.
     """
-    from sklearn import config_context
-    from sklearn.metrics import calinski_harabasz_score, davies_bouldin_score, silhouette_score
-
     if (labels < 0).any():
         vectors, labels = vectors[labels >= 0], labels[labels >= 0]
-    segments = np.unique(labels).size
+    ids, codes = np.unique(labels, return_inverse=True)
+    segments = len(ids)
     figures = {"silhouette_rows": 0.0, "rows": float(len(labels)), "segments": float(segments)}
     if not 2 <= segments < len(labels):
         return figures
-    vectors = centered(vectors)
     sample = _sample(labels, max(max_rows, 2 * segments), seed)
-    with config_context(working_memory=64):  # MiB of distances at a time; the default is 1024
-        silhouette = silhouette_score(vectors[sample], labels[sample])
+    value, error = silhouette(centered(vectors[sample]), codes[sample], of=len(labels), seed=seed)
+    apart = spread(vectors, codes)
     return {
-        "silhouette": float(silhouette),
-        "calinski_harabasz": float(calinski_harabasz_score(vectors, labels)),
-        "davies_bouldin": float(davies_bouldin_score(vectors, labels)),
+        "silhouette": value,
+        "silhouette_error": error,
+        "calinski_harabasz": apart.calinski_harabasz,
+        "davies_bouldin": apart.davies_bouldin,
         **figures,
         "silhouette_rows": float(len(sample)),
     }
@@ -390,5 +397,5 @@ def _sample(labels: Labels, size: int, seed: int) -> npt.NDArray[np.intp]:
         return np.arange(len(labels))
     order = np.random.default_rng(seed).permutation(len(labels))
     first = np.unique(labels[order], return_index=True)[1]
-    others = np.setdiff1d(np.arange(len(labels)), first)
+    others = np.flatnonzero(~np.isin(np.arange(len(labels)), first))
     return np.sort(order[np.concatenate([first, others])[:size]])

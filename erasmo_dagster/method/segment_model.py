@@ -60,15 +60,13 @@ class SoftRule(Rule, Protocol):
 
 @dataclass(frozen=True)
 class NearestCenter:
-    """Into the segment of the nearest centre, the lower one of equals; confidence as :func:`by_centers`."""
+    """Into the segment of the nearest centre, the lower one of equals; confidence as :func:`beside_centers`."""
 
     kind: ClassVar[str] = "center"
 
     def place(self, points: Floats, centers: Floats) -> Assignment:
         """As :meth:`Rule.place`."""
-        apart = distances(points, centers)
-        labels = apart.argmin(axis=1)
-        return Assignment(labels, by_centers(apart, labels))
+        return Assignment(*beside_centers(points, centers))
 
     def arrays(self) -> Arrays:
         """None."""
@@ -169,8 +167,8 @@ class NearestRow:
     """Into the segment of the nearest of ``references`` float32[r, p], different rows of the training.
 
     ``labels`` int64[r] are their segments. ``confidence`` float32[r], where the method has one, goes with them; else it
-    is that of :func:`by_centers`. ``gaps`` float64[k] is for methods with noise: the largest distance between a row of
-    the segment and the next of its rows; a row that is farther from its nearest reference is noise.
+    is that of :func:`beside_centers`. ``gaps`` float64[k] is for methods with noise: the largest distance between a row
+    of the segment and the next of its rows; a row that is farther from its nearest reference is noise.
     """
 
     kind: ClassVar[str] = "row"
@@ -187,7 +185,7 @@ class NearestRow:
         if self.gaps is not None:
             labels = np.where(apart[:, 0] > np.append(self.gaps, np.inf)[labels], -1, labels)
         if self.confidence is None:
-            return Assignment(labels, by_centers(distances(points, centers), labels))
+            return Assignment(labels, beside_centers(points, centers, labels)[1])
         return Assignment(labels, np.where(labels < 0, np.float32(0), self.confidence[places[:, 0]]))
 
     def arrays(self) -> Arrays:
@@ -274,15 +272,22 @@ def distances(points: Floats, centers: Floats) -> Doubles:
     return np.sqrt(found, out=found)
 
 
-def by_centers(apart: Doubles, labels: Labels) -> Floats:
-    """(d2 - d1) / d2 of the row's own centre and the nearest other, at least 0; 0 where both are at distance 0.
+def beside_centers(points: Floats, centers: Floats, labels: Labels | None = None) -> tuple[Labels, Floats]:
+    """The nearest of ``centers`` float32[k, p] to each of ``points`` float32[n, p], int64[n], and its confidence.
 
-    ``apart`` float64[n, k] are the distances to the centres. Noise has none.
+    That, float32[n], is (d2 - d1) / d2 of the row's own centre and the nearest other, at least 0; 0 where both are at
+    distance 0. The row's own is that of ``labels`` int64[n], of which -1 is noise and has none; the nearest without.
     """
-    rows = np.arange(len(labels))
-    own = apart[rows, labels]
-    others = apart.copy()
-    others[rows, labels] = np.inf
-    other = others.min(axis=1)
-    ratio = np.divide(other - own, other, out=np.zeros_like(own), where=other > 0)
-    return np.where(labels < 0, np.float32(0), np.asarray(ratio.clip(0, 1), dtype=np.float32))
+    closest, confidence = np.empty(len(points), dtype=np.int64), np.empty(len(points), dtype=np.float32)
+    for start in range(0, len(points), _CHUNK):
+        part = slice(start, start + _CHUNK)
+        apart = distances(points[part], centers)
+        closest[part] = apart.argmin(axis=1)
+        own = closest[part] if labels is None else labels[part]
+        rows = np.arange(len(own))
+        near = apart[rows, own]
+        apart[rows, own] = np.inf
+        other = apart.min(axis=1)
+        ratio = np.divide(other - near, other, out=np.zeros_like(near), where=other > 0)
+        confidence[part] = np.where(own < 0, 0, ratio.clip(0, 1))
+    return closest, confidence

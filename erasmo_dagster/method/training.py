@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -13,16 +13,17 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from erasmo_dagster import progress
 from erasmo_dagster.errors import ErasmoError
-from erasmo_dagster.method.batches import IGNORED, TrainingTexts, dropout_seed, padded, split_by_tokens
+from erasmo_dagster.method.batches import TrainingTexts, dropout_seed, split_by_tokens
 from erasmo_dagster.method.budget import Budget, StoppedBy, rate_factor
 from erasmo_dagster.method.checkpoints import Checkpoints
+from erasmo_dagster.method.losses import TokenLoss
 from erasmo_dagster.settings import AdapterSettings
 
 if TYPE_CHECKING:
     import torch
 
 _CLIP = 1.0
-_FORWARD_TOKENS = {"cpu": 256}
+_FORWARD_TOKENS = {"cpu": 768}
 _FORWARD_TOKENS_ELSEWHERE = 16_384
 
 
@@ -103,14 +104,18 @@ class Training:
         seed: int,
         device: torch.device,
         checkpoints: Checkpoints,
+        loss: TokenLoss,
     ) -> None:
         import torch
 
         self.model, self.texts, self.settings, self.seed = model, texts, settings, seed
-        self.device, self.checkpoints = device, checkpoints
+        self.device, self.checkpoints, self._loss = device, checkpoints, loss
         self.weights = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self.optimizer = torch.optim.AdamW(
-            self.weights.values(), lr=settings.learning_rate, weight_decay=settings.weight_decay
+            self.weights.values(),
+            lr=settings.learning_rate,
+            weight_decay=settings.weight_decay,
+            fused=device.type in ("cpu", "cuda"),
         )
         self.budget = Budget(settings, len(texts.train))
         self.state = TrainingState()
@@ -129,8 +134,8 @@ class Training:
         self._resume()
         rows_a_step = self.settings.batch_size * self.settings.gradient_accumulation
         sample = next(self.texts.steps(0, rows_a_step), [])
-        with progress.bar("fine-tuning", self.budget.expected_tokens(sample), "tokens") as shown:
-            shown.update(min(self.state.tokens, int(shown.total or 0)))
+        total = self.budget.expected_tokens(sample)
+        with progress.bar("fine-tuning", total, "tokens", done=min(self.state.tokens, total)) as shown:
             if not self.state.curve:
                 self._evaluate()
             while self.state.stopped_by is None:
@@ -178,10 +183,9 @@ class Training:
         self.model.train()
         torch.manual_seed(dropout_seed(self.seed, state.step))
         total = 0.0
-        for part in split_by_tokens([len(s) for s in sequences], self._forward_tokens, self.settings.batch_size):
-            loss = self._loss_sum([sequences[i] for i in part])
-            (loss / targets).backward()  # type: ignore[no-untyped-call]
-            total += float(loss.detach())
+        for part in self._parts(sequences, self.settings.batch_size):
+            with self._autocast():
+                total += self._loss.backward(part, 1 / targets)
         norm = torch.nn.utils.clip_grad_norm_(self.weights.values(), _CLIP)
         self._check_finite(total, "loss")
         self._check_finite(float(norm), "gradient")
@@ -193,19 +197,10 @@ class Training:
         self._since_point[1] += targets
         return total / targets
 
-    def _loss_sum(self, sequences: Sequence[Sequence[int]]) -> torch.Tensor:
-        """Cross-entropy of every next token, summed; padding counts nothing."""
-        import torch
-
-        ids, mask = padded(sequences, self.device)
-        with self._autocast():
-            logits = self.model(input_ids=ids, attention_mask=mask, use_cache=False).logits
-        # Each position predicts the next one; the labels move instead of the far larger logits, which a cut would copy.
-        labels = torch.full_like(ids, IGNORED)
-        labels[:, :-1] = torch.where(mask[:, 1:] == 1, ids[:, 1:], IGNORED)
-        return torch.nn.functional.cross_entropy(
-            logits.reshape(-1, logits.shape[-1]).float(), labels.view(-1), ignore_index=IGNORED, reduction="sum"
-        )
+    def _parts(self, sequences: Sequence[Sequence[int]], max_rows: int | None = None) -> Iterator[list[Sequence[int]]]:
+        """The sequences, longest first, in parts that go through the model at once."""
+        for part in split_by_tokens(list(map(len, sequences)), self._forward_tokens, max_rows, pads=self._loss.pads):
+            yield [sequences[i] for i in part]
 
     def _autocast(self) -> AbstractContextManager[Any]:
         import torch
@@ -216,16 +211,15 @@ class Training:
 
     def _evaluate(self) -> None:
         """Loss on the held-out rows, if any; then a checkpoint."""
-        import torch
 
         state = self.state
         eval_loss = None
         if self._held_out:
             self.model.eval()
             total, targets = 0.0, sum(len(s) - 1 for s in self._held_out)
-            with torch.no_grad():
-                for part in split_by_tokens([len(s) for s in self._held_out], self._forward_tokens):
-                    total += float(self._loss_sum([self._held_out[i] for i in part]))
+            for part in self._parts(self._held_out):
+                with self._autocast():
+                    total += self._loss.value(part)
             self._check_finite(total, "loss on the held-out rows")
             eval_loss = total / targets
             if state.best_loss is None or eval_loss < state.best_loss:

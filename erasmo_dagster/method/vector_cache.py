@@ -7,6 +7,7 @@ import logging
 import shutil
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -29,7 +30,7 @@ class VectorCache:
     and ones of other dimensions than the first, are removed.
 
     The folder is one encoder's, with its options and all that it learnt: texts alone tell the vectors apart. One
-    writer at a time.
+    writer at a time. Of a text 16 bytes are held in memory.
     """
 
     def __init__(self, folder: Path, *, every_seconds: float = 30.0, every_vectors: int = 4096) -> None:
@@ -38,7 +39,7 @@ class VectorCache:
         self._every_seconds, self._every_vectors = every_seconds, every_vectors
         self._buffer: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
         self._written = time.monotonic()
-        self._where: dict[bytes, tuple[Path, int]] = {}
+        self._held: dict[Path, _Part] = {}
         for stale in folder.glob("*.tmp"):
             stale.unlink(missing_ok=True)
         for part in self._parts():
@@ -60,7 +61,8 @@ class VectorCache:
 
     def __len__(self) -> int:
         """Texts whose vectors are written."""
-        return len(self._where)
+        digests = [part.digests for part in self._held.values()]
+        return len(np.unique(np.concatenate(digests))) if digests else 0
 
     def known(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Positions intp[m] in ``texts`` of those known, their vectors float32[m, d], and bool[m], whether cut.
@@ -68,19 +70,27 @@ class VectorCache:
         d is 0 where none is known. What is kept so far is written first.
         """
         self.flush()
-        wanted: dict[Path, list[tuple[int, int]]] = {}
-        for position, digest in enumerate(map(_digest, texts)):
-            if found := self._where.get(digest):
-                wanted.setdefault(found[0], []).append((position, found[1]))
-        places, vectors, cut = [np.zeros(0, np.intp)], [np.zeros((0, self.dimensions or 0), np.float32)], [_NONE]
-        for part, pairs in wanted.items():
-            if (read := _read(part)) is None:
-                self._drop(part)
+        wanted, back = np.unique(_digests(texts), return_inverse=True)
+        holder = np.full(len(wanted), -1, dtype=np.intp)
+        row_of = np.zeros(len(wanted), dtype=np.intp)
+        files = list(self._held)
+        for number, part in enumerate(self._held.values() if len(wanted) else ()):
+            at = np.searchsorted(wanted, part.digests)
+            here = np.flatnonzero(wanted[np.minimum(at, len(wanted) - 1)] == part.digests)
+            part.asked[here] = True
+            first = here[holder[at[here]] < 0]  # a text that an earlier part has as well is read there
+            holder[at[first]], row_of[at[first]] = number, first
+        places, vectors, cut = [_NOWHERE], [np.zeros((0, self.dimensions or 0), np.float32)], [_NONE]
+        order = np.argsort(holder[back], kind="stable")
+        numbers = holder[back][order]
+        for number in np.unique(numbers[numbers >= 0]).tolist():
+            if (read := _read(files[number])) is None:
+                self._drop(files[number])
                 continue
-            positions, rows = np.array(pairs, dtype=np.intp).T
+            positions = order[slice(*np.searchsorted(numbers, [number, number + 1]))]
             places.append(positions)
-            vectors.append(read["vectors"][rows])
-            cut.append(read["truncated"][rows].astype(bool))
+            vectors.append(read["vectors"][row_of[back[positions]]])
+            cut.append(read["truncated"][row_of[back[positions]]].astype(bool))
         return np.concatenate(places), np.concatenate(vectors), np.concatenate(cut)
 
     def keep(self, texts: Sequence[str], vectors: np.ndarray, truncated: np.ndarray | None = None) -> None:
@@ -99,7 +109,7 @@ class VectorCache:
                 fix="see which model the encoder reads with, or delete that folder to embed all texts anew",
             )
         self.dimensions = width
-        digests = np.frombuffer(b"".join(map(_digest, texts)), dtype=np.uint8).reshape(-1, _DIGEST)
+        digests = _digests(texts).view(np.uint8).reshape(-1, _DIGEST)
         cut = np.zeros(len(texts), dtype=np.uint8) if truncated is None else truncated.astype(np.uint8)
         self._buffer.append((digests, np.array(vectors, dtype=np.float32), cut))
         waiting = sum(len(part) for part, _, _ in self._buffer)
@@ -126,12 +136,24 @@ class VectorCache:
             finally:
                 temporary.unlink(missing_ok=True)
         self._buffer.clear()
-        self._index(part, digests)
+        self._held[part] = _Part(_keys(digests), np.ones(len(digests), dtype=bool))
+
+    def forget(self) -> None:
+        """Delete the parts of which every text was kept or asked for since this was opened or last forgot.
+
+        For those whose vectors are by now written elsewhere, while others are still to come.
+        """
+        self.flush()
+        for file, part in list(self._held.items()):
+            if part.asked.all():
+                file.unlink(missing_ok=True)
+                del self._held[file]
+            part.asked[:] = False
 
     def remove(self) -> None:
         """Delete the folder, once its vectors are where they belong."""
         self._buffer.clear()
-        self._where.clear()
+        self._held.clear()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _parts(self) -> list[Path]:
@@ -152,25 +174,36 @@ class VectorCache:
             self._drop(part)
             return
         self.dimensions = width
-        self._index(part, digests)
-
-    def _index(self, part: Path, digests: np.ndarray) -> None:
-        for row, digest in enumerate(np.ascontiguousarray(digests)):
-            self._where.setdefault(digest.tobytes(), (part, row))
+        self._held[part] = _Part(_keys(digests), np.zeros(len(digests), dtype=bool))
 
     def _drop(self, part: Path) -> None:
         _log.warning("Removed %s, which is damaged or of another encoder; its texts are embedded again.", part)
-        self._where = {digest: found for digest, found in self._where.items() if found[0] != part}
         part.unlink(missing_ok=True)
-        if not self._where:
+        self._held.pop(part, None)
+        if not self._held:
             self.dimensions = None
 
 
-_NONE = np.zeros(0, dtype=bool)
+_NOWHERE, _NONE = np.zeros(0, dtype=np.intp), np.zeros(0, dtype=bool)
 
 
-def _digest(text: str) -> bytes:
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=_DIGEST).digest()
+@dataclass(eq=False)
+class _Part:
+    digests: np.ndarray  # S16 [m], as the part has them
+    asked: np.ndarray  # bool [m]: kept or looked for since the cache last forgot
+
+
+def _digests(texts: Sequence[str]) -> np.ndarray:
+    """S16 [n]. Numpy pads such bytes with zeros where it compares them, so that all 16 count."""
+    blake2b = hashlib.blake2b
+    return np.frombuffer(
+        b"".join(blake2b(text.encode("utf-8", "surrogatepass"), digest_size=_DIGEST).digest() for text in texts),
+        dtype=f"S{_DIGEST}",
+    )
+
+
+def _keys(digests: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(digests).view(f"S{_DIGEST}").reshape(-1)
 
 
 def _checksum(tensors: dict[str, np.ndarray]) -> str:

@@ -32,7 +32,10 @@ from datetime import date, datetime, time
 from decimal import Decimal
 from functools import lru_cache
 
+import polars as pl
+
 from erasmo_dagster.method.digits import Parts, exact, parts
+from erasmo_dagster.method.distinct import coded
 from erasmo_dagster.method.words import currency, known_language, ordinal, speech, spelled, whole, year
 
 _MONTHS = (
@@ -75,6 +78,42 @@ def verbalize_number(
         return money
     words = _signed(number, language)
     return f"{words} {unit_word(unit, language)}" if unit else words
+
+
+def verbalize_digits(digits: pl.Series, language: str = "en") -> pl.Series:
+    """:func:`verbalize_number` of texts such as ``-12.5`` (as ``write_digits`` has them), without a unit.
+
+    Words are put together of those of the whole part and of the digits after the point. Null where the number is none
+    of these, below 10**-6, or of a whole part that the language has no words for. Raises ErasmoError for an unknown
+    language.
+    """
+    language = known_language(language)
+    said = speech(language)
+    plain = pl.col("digits").str.contains(r"^-?[0-9]+(?:\.[0-9]+)?$") & ~pl.col("digits").str.contains(r"^-?0\.0{6}")
+    number = pl.when(plain).then(pl.col("digits")).str.strip_prefix("-").str.splitn(".", 2).struct
+    split = pl.DataFrame({"digits": digits}).select(
+        "digits", before=number.field("field_0"), after=number.field("field_1")
+    )
+    each, codes = coded(split["before"])
+    units = pl.Series([None if text is None else whole(int(text), language) for text in each], dtype=pl.String)
+    spelled_out = [f"{said.gap}{spelled(digit, language)}" for digit in "0123456789"]
+    return (
+        split.with_columns(before=units.gather(codes))
+        .select(
+            pl.concat_str(
+                pl.when(pl.col("digits").str.starts_with("-"))
+                .then(pl.lit(f"{said.minus}{said.gap}"))
+                .otherwise(pl.lit("")),
+                "before",
+                pl.when(pl.col("after").is_null())
+                .then(pl.lit(""))
+                .otherwise(
+                    f"{said.gap}{said.point}" + pl.col("after").str.replace_many(list("0123456789"), spelled_out)
+                ),
+            )
+        )
+        .to_series()
+    )
 
 
 def is_currency(unit: str) -> bool:

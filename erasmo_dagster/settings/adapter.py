@@ -53,8 +53,8 @@ class AdapterSettings(Settings):
     forward_tokens: int | None = Field(
         None,
         ge=8,
-        description="Tokens of one forward pass, padding included; a larger batch is split, which bounds memory and "
-        "changes no result but by rounding. null: 256 on a CPU, 16384 elsewhere.",
+        description="Tokens of one forward pass; a larger batch is split, which bounds memory and changes no result "
+        "but by rounding. null: 768 on a CPU, 16384 elsewhere.",
     )
     gradient_checkpointing: bool = Field(False, description="Less memory for about a third more time.")
     learning_rate: float = Field(

@@ -32,4 +32,9 @@ class EmbeddingSettings(Settings):
         ge=8,
         description="Tokens of a row at most; null takes what the model can. Cut rows are counted and reported.",
     )
-    batch_tokens: int = Field(4096, ge=64, description="Tokens a batch, padding included; rows are sorted by length.")
+    batch_tokens: int | None = Field(
+        None,
+        ge=64,
+        description="Tokens that go through the model at once, padding included. null: what suits the model's device; "
+        "fewer where a GPU's memory is too small.",
+    )

@@ -289,13 +289,16 @@ def _wide_table(
         for name, alias in aliases.items()
     )
     added = ", ".join(f"s.{name}" for name in WIDE_COLUMNS)
+    summaries = ""
+    if beside and corpus:
+        rows = f"main.corpus WHERE dataset = {literal(dataset)} AND version = {int(corpus.version)}"
+        summaries = f" LEFT JOIN (SELECT entity_key, summaries FROM {rows}) c ON c.entity_key = s.entity_key"
     table = f"published.{quote(dataset + '_segmented')}"
     con.execute(
         f"CREATE TABLE {table} AS SELECT {', '.join(filter(None, [own, added]))}"
-        f" FROM read_parquet(?) t JOIN chosen_segments s ON s.entity_key = t.{quote(ENTITY_KEY)}"
-        " LEFT JOIN main.corpus c ON c.dataset = s.dataset AND c.version = ? AND c.entity_key = s.entity_key"
+        f" FROM read_parquet(?) t JOIN chosen_segments s ON s.entity_key = t.{quote(ENTITY_KEY)}{summaries}"
         " WHERE s.dataset = ? ORDER BY s.entity_key",
-        [str(snapshot_path(project, dataset, source.version)), corpus.version if corpus else None, dataset],
+        [str(snapshot_path(project, dataset, source.version)), dataset],
     )
     grain = f"One row per entity of {dataset}: its own columns beside its segment."
     con.execute(f"COMMENT ON TABLE {table} IS {literal(grain)}")

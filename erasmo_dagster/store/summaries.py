@@ -8,7 +8,7 @@ from hashlib import blake2b
 import duckdb
 import polars as pl
 
-from erasmo_dagster.store.warehouse import now
+from erasmo_dagster.store.warehouse import now, registered
 
 
 def text_hash(text: str) -> str:
@@ -19,14 +19,11 @@ def text_hash(text: str) -> str:
 def read_summaries(con: duckdb.DuckDBPyConnection, summarizer: str, texts: Iterable[str]) -> dict[str, str]:
     """Text -> summary, of those of ``texts`` that ``summarizer`` (its identity) has summarized before."""
     by_hash = {text_hash(text): text for text in texts}
-    con.register("wanted", pl.DataFrame({"text_hash": list(by_hash)}, schema={"text_hash": pl.String}).to_arrow())
-    try:
+    with registered(con, "wanted", pl.DataFrame({"text_hash": list(by_hash)}, schema={"text_hash": pl.String})):
         rows = con.execute(
             "SELECT text_hash, summary FROM summaries SEMI JOIN wanted USING (text_hash) WHERE summarizer = ?",
             [summarizer],
         ).fetchall()
-    finally:
-        con.unregister("wanted")
     return {by_hash[hashed]: summary for hashed, summary in rows}
 
 

@@ -7,23 +7,21 @@ another one.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from glob import escape
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import duckdb
-import numpy as np
 import polars as pl
 from filelock import FileLock, Timeout
 
 from erasmo_dagster.errors import ErasmoError, disk_errors
 from erasmo_dagster.store.schema import migrate
-
-# Vectors by an encoder, and points of the table's own columns.
-VectorKind = Literal["embeddings", "points"]
+from erasmo_dagster.store.sql import describe, read_parquet
 
 _FIGURES = ("bits_saved", "separation", "gower_silhouette", "tree_accuracy", "stability", "smallest", "seconds")
 _CANDIDATE: dict[str, type[pl.DataType]] = {
@@ -32,6 +30,17 @@ _CANDIDATE: dict[str, type[pl.DataType]] = {
     "rank": pl.Int32,
     **dict.fromkeys(_FIGURES, pl.Float64),
     "refused": pl.String,
+}
+
+
+# What does not fit spills into a folder beside the file: a large table costs time, and not the memory that the model
+# needs. What is ordered says so, and the rest need not be held back to keep an order.
+_CONFIG: dict[str, str | bool | int | float | list[str]] = {
+    "memory_limit": "512MB",
+    "threads": min(4, os.cpu_count() or 1),
+    "preserve_insertion_order": False,
+    "autoinstall_known_extensions": False,
+    "autoload_known_extensions": False,
 }
 
 
@@ -89,9 +98,7 @@ def _locked(path: Path, timeout: float) -> Iterator[None]:
 def _connect(path: Path, deadline: float) -> duckdb.DuckDBPyConnection:
     while True:
         try:
-            return duckdb.connect(
-                path, config={"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
-            )
+            return duckdb.connect(path, config=_CONFIG)
         except duckdb.IOException as error:
             # Somebody else, a shell for instance, has the file open without our lock.
             if "lock" not in str(error).lower():
@@ -110,95 +117,44 @@ def now(con: duckdb.DuckDBPyConnection) -> Any:
     return one_row(con.execute("SELECT epoch_ms(epoch_ms(get_current_timestamp()))"))[0]
 
 
-def write_corpus(con: duckdb.DuckDBPyConnection, dataset: str, version: int, corpus: pl.DataFrame) -> None:
-    """Replace a version's corpus: columns entity_key, text_hash, clauses, and where texts were summarized summaries.
+def write_corpus(con: duckdb.DuckDBPyConnection, dataset: str, version: int, corpus: pl.DataFrame | Path) -> int:
+    """Replace a version's corpus by a frame or a Parquet file; the number of its distinct texts.
 
-    ``summaries`` are entries (List(Struct(key, value))) of a map from a column to the summary of the row's text in it.
+    Columns entity_key, text_hash, clauses, and where texts were summarized summaries: these are entries
+    (List(Struct(key, value))) of a map from a column to the summary of the row's text in it. Of a file a few rows at a
+    time are held.
     """
-    maps = "* REPLACE (map_from_entries(summaries) AS summaries)" if "summaries" in corpus.columns else "*"
-    _replace(con, "corpus", dataset, version, corpus, select=maps)
+    if isinstance(corpus, Path):
+        _insert_corpus(con, dataset, version, read_parquet([corpus]))
+    else:
+        with registered(con, "incoming", corpus):
+            _insert_corpus(con, dataset, version, "incoming")
+    texts = "SELECT DISTINCT text_hash FROM corpus WHERE dataset = ? AND version = ?"
+    return int(one_row(con.execute(f"SELECT count(*) FROM ({texts})", [dataset, version]))[0])
 
 
-def read_corpus(con: duckdb.DuckDBPyConnection, dataset: str, version: int) -> pl.DataFrame:
-    """A version's corpus by entity_key: columns entity_key, text_hash, clauses."""
-    return _frame(
-        con,
-        "SELECT entity_key, text_hash, clauses FROM corpus WHERE dataset = ? AND version = ? ORDER BY entity_key",
-        [dataset, version],
-    )
-
-
-def write_embeddings(
-    con: duckdb.DuckDBPyConnection,
-    dataset: str,
-    version: int,
-    keys: pl.DataFrame,
-    vectors: np.ndarray,
-    *,
-    kind: VectorKind = "embeddings",
-) -> str:
-    """Replace a version's vectors (float32 [n, d], rows as in ``keys``: entity_key, text_hash); the table's name.
-
-    ``kind`` `points` are those of the table's own columns, which segments may be drawn in.
-    """
-    width = vectors.shape[1]
-    table = f"{kind}_{width}"
+def _insert_corpus(con: duckdb.DuckDBPyConnection, dataset: str, version: int, source: str) -> None:
+    columns = [name for name, _ in describe(con, f"SELECT * FROM {source}")]
+    maps = "* REPLACE (map_from_entries(summaries) AS summaries)" if "summaries" in columns else "*"
+    con.execute("DELETE FROM corpus WHERE dataset = ? AND version = ?", [dataset, version])
+    # One statement for all rows: of each of its own DuckDB would keep a row group in memory until the commit.
     con.execute(
-        f"CREATE TABLE IF NOT EXISTS {table} (dataset VARCHAR NOT NULL, version INTEGER NOT NULL,"
-        f" entity_key VARCHAR NOT NULL, text_hash VARCHAR NOT NULL, vector FLOAT[{width}] NOT NULL)"
-    )
-    column = pl.Series("vector", np.ascontiguousarray(vectors, dtype=np.float32), dtype=pl.Array(pl.Float32, width))
-    # A rerun with another model may have left this version's vectors in the table of another dimension.
-    for other in _vector_tables(con, kind):
-        con.execute(f"DELETE FROM {other} WHERE dataset = ? AND version = ?", [dataset, version])
-    _replace(con, table, dataset, version, keys.select("entity_key", "text_hash").with_columns(column))
-    return table
-
-
-def read_embeddings(
-    con: duckdb.DuckDBPyConnection, dataset: str, version: int, width: int, *, kind: VectorKind = "embeddings"
-) -> tuple[pl.Series, np.ndarray]:
-    """A version's entity keys and vectors (float32 [n, d]), by entity_key."""
-    frame = _frame(
-        con,
-        f"SELECT entity_key, vector FROM {kind}_{int(width)} WHERE dataset = ? AND version = ? ORDER BY entity_key",
+        f"INSERT INTO corpus BY NAME SELECT ? AS dataset, ?::INTEGER AS version, {maps} FROM {source}",
         [dataset, version],
     )
-    return frame["entity_key"], frame["vector"].to_numpy()
 
 
-def read_vectors(
-    con: duckdb.DuckDBPyConnection,
-    dataset: str,
-    versions: Sequence[int],
-    width: int,
-    texts: pl.DataFrame,
-    *,
-    kind: VectorKind = "embeddings",
+def read_corpus(
+    con: duckdb.DuckDBPyConnection, dataset: str, version: int, *, keys: Sequence[str] | None = None
 ) -> pl.DataFrame:
-    """The vectors that versions hold of some texts (``texts``: text_hash): columns text_hash and vector.
-
-    One row a text, from the first version that has it.
-    """
-    con.register("wanted", texts.select(pl.col("text_hash").unique()).to_arrow())
-    try:
-        return _frame(
-            con,
-            f"SELECT text_hash, arg_min(vector, version) AS vector FROM {kind}_{int(width)} SEMI JOIN wanted"
-            " USING (text_hash) WHERE dataset = ? AND list_contains(?::INTEGER[], version)"
-            " GROUP BY text_hash ORDER BY text_hash",
-            [dataset, list(versions)],
-        )
-    finally:
-        con.unregister("wanted")
-
-
-def read_text_hashes(con: duckdb.DuckDBPyConnection, dataset: str, version: int) -> pl.DataFrame:
-    """A version's corpus without its texts: columns entity_key and text_hash, by entity_key."""
-    return _frame(
+    """A version's corpus by entity_key, of all rows or those of ``keys``: columns entity_key, text_hash, clauses."""
+    some = "" if keys is None else " AND list_contains(?, entity_key)"
+    return frame_of(
         con,
-        "SELECT entity_key, text_hash FROM corpus WHERE dataset = ? AND version = ? ORDER BY entity_key",
-        [dataset, version],
+        "SELECT entity_key, text_hash, clauses FROM corpus WHERE dataset = ? AND version = ?"
+        + some
+        + " ORDER BY entity_key",
+        [dataset, version, *([] if keys is None else [list(keys)])],
     )
 
 
@@ -212,12 +168,22 @@ def write_segments(con: duckdb.DuckDBPyConnection, dataset: str, version: int, s
 
 def read_segments(con: duckdb.DuckDBPyConnection, dataset: str, version: int) -> pl.DataFrame:
     """A version's segments by entity_key: entity_key, segment_id, confidence, assigned_at."""
-    return _frame(
+    return frame_of(
         con,
         "SELECT entity_key, segment_id, confidence, assigned_at FROM segments"
         " WHERE dataset = ? AND version = ? ORDER BY entity_key",
         [dataset, version],
     )
+
+
+def segment_sizes(con: duckdb.DuckDBPyConnection, dataset: str, version: int) -> dict[int, int]:
+    """Rows by segment of a version, noise left out."""
+    rows = con.execute(
+        "SELECT segment_id, count(*) FROM segments WHERE dataset = ? AND version = ? AND segment_id >= 0"
+        " GROUP BY 1 ORDER BY 1",
+        [dataset, version],
+    ).fetchall()
+    return dict(rows)
 
 
 def write_memberships(con: duckdb.DuckDBPyConnection, dataset: str, version: int, memberships: pl.DataFrame) -> None:
@@ -227,7 +193,7 @@ def write_memberships(con: duckdb.DuckDBPyConnection, dataset: str, version: int
 
 def read_memberships(con: duckdb.DuckDBPyConnection, dataset: str, version: int) -> pl.DataFrame:
     """A version's memberships by entity_key and segment_id: entity_key, segment_id, membership."""
-    return _frame(
+    return frame_of(
         con,
         "SELECT entity_key, segment_id, membership FROM segment_memberships"
         " WHERE dataset = ? AND version = ? ORDER BY entity_key, segment_id",
@@ -241,20 +207,6 @@ def write_candidates(
     """Replace the ways that a version's training compared: rows with the columns of segment_candidates; often none."""
     rows = [{name: candidate[name] for name in _CANDIDATE} for candidate in candidates]
     _replace(con, "segment_candidates", dataset, version, pl.DataFrame(rows, schema=_CANDIDATE))
-
-
-def read_standing(
-    con: duckdb.DuckDBPyConnection, dataset: str, corpus_version: int, segments_version: int
-) -> pl.DataFrame:
-    """Segments beside the texts that they were drawn from: entity_key, text_hash, segment_id, confidence,
-    assigned_at."""
-    return _frame(
-        con,
-        "SELECT c.entity_key, c.text_hash, s.segment_id, s.confidence, s.assigned_at FROM corpus c"
-        " JOIN segments s ON s.entity_key = c.entity_key AND s.dataset = c.dataset"
-        " WHERE c.dataset = ? AND c.version = ? AND s.version = ? ORDER BY c.entity_key",
-        [dataset, corpus_version, segments_version],
-    )
 
 
 def write_metrics(con: duckdb.DuckDBPyConnection, dataset: str, version: int, metrics: pl.DataFrame) -> None:
@@ -330,34 +282,43 @@ def delete_version(con: duckdb.DuckDBPyConnection, dataset: str, version: int) -
         "stage_outputs",
         "versions",
     )
-    for table in (*own, *_vector_tables(con, "embeddings"), *_vector_tables(con, "points")):
+    for table in (*own, *vector_tables(con, "embeddings"), *vector_tables(con, "points")):
         con.execute(f"DELETE FROM {table} WHERE dataset = ? AND version = ?", [dataset, version])
 
 
-def _vector_tables(con: duckdb.DuckDBPyConnection, kind: VectorKind) -> list[str]:
+def vector_tables(con: duckdb.DuckDBPyConnection, kind: str) -> list[str]:
+    """The tables of vectors of a kind, `embeddings` or `points`: one for each number of dimensions."""
     rows = con.execute(
         "SELECT table_name FROM duckdb_tables() WHERE regexp_full_match(table_name, ? || '_[0-9]+')", [kind]
     ).fetchall()
     return [name for (name,) in rows]
 
 
-def _replace(
-    con: duckdb.DuckDBPyConnection, table: str, dataset: str, version: int, frame: pl.DataFrame, select: str = "*"
-) -> None:
-    """Delete a version's rows of a table and insert ``select`` of ``frame`` in their place, by column name."""
+def _replace(con: duckdb.DuckDBPyConnection, table: str, dataset: str, version: int, frame: pl.DataFrame) -> None:
+    """Delete a version's rows of a table and insert those of ``frame`` in their place, by column name."""
     con.execute(f"DELETE FROM {table} WHERE dataset = ? AND version = ?", [dataset, version])
-    con.register("incoming", frame.to_arrow())
-    try:
+    with registered(con, "incoming", frame):
         con.execute(
-            f"INSERT INTO {table} BY NAME SELECT ? AS dataset, ?::INTEGER AS version, {select} FROM incoming",
+            f"INSERT INTO {table} BY NAME SELECT ? AS dataset, ?::INTEGER AS version, * FROM incoming",
             [dataset, version],
         )
-    finally:
-        con.unregister("incoming")
 
 
-def _frame(con: duckdb.DuckDBPyConnection, query: str, params: list[Any]) -> pl.DataFrame:
-    frame = pl.from_arrow(con.sql(query, params=params).to_arrow_table())
+@contextmanager
+def registered(con: duckdb.DuckDBPyConnection, name: str, frame: pl.DataFrame) -> Iterator[None]:
+    """``frame`` as the view ``name`` on the connection, in the block.
+
+    After an error it stays until the connection is closed: DuckDB refuses all but a rollback then, and would tell of
+    that in the error's place.
+    """
+    con.register(name, frame.to_arrow())
+    yield
+    con.unregister(name)
+
+
+def frame_of(con: duckdb.DuckDBPyConnection, query: str, params: Sequence[Any] = ()) -> pl.DataFrame:
+    """The rows of a query."""
+    frame = pl.from_arrow(con.sql(query, params=list(params)).to_arrow_table())
     assert isinstance(frame, pl.DataFrame)
     return frame
 

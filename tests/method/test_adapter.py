@@ -312,7 +312,7 @@ class Interrupted:
     """A progress bar that is interrupted after some steps."""
 
     def __init__(self, steps: int) -> None:
-        self.left, self.n, self.total = steps + 1, 0, 10**9  # the bar is set once before the first step
+        self.left, self.n, self.total = steps, 0, 10**9
 
     def __enter__(self) -> Interrupted:
         return self
@@ -330,7 +330,7 @@ class Interrupted:
 
 def interrupt(monkeypatch: pytest.MonkeyPatch, base: LocalModel, folder: Path, steps: int, **settings: Any) -> None:
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(progress, "bar", lambda *_: Interrupted(steps))
+        patch.setattr(progress, "bar", lambda *_, **__: Interrupted(steps))
         train(base, folder, **settings)
     assert not (folder / "adapter").exists()
 

@@ -40,7 +40,7 @@ def standing(*rows: tuple[str, str, int, float]) -> pl.DataFrame:
 
 def place(rows: dict[str, str], at: list[float], before: pl.DataFrame, rule: Rule | None = None) -> Placement:
     vectors = np.array(at, dtype=np.float32).reshape(-1, 1)
-    return place_rows(frame(rows), vectors, before, fitted(rule))
+    return place_rows(frame(rows), vectors.__getitem__, before, fitted(rule))
 
 
 def test_a_row_that_reads_as_before_keeps_its_segment_wherever_its_vector_is() -> None:
@@ -87,7 +87,7 @@ def test_distances_are_scaled_as_they_were_in_the_training() -> None:
         space = Space(2, np.zeros(2), scale=np.array(scale))
         model = SegmentModel(space, space.project(centers), NearestCenter())
         state = FittedClustering(ClusteringSettings(), model, 2, (4, 3), (1, 1), 0, np.zeros(2))
-        got = place_rows(frame({"1": "a"}), np.array([[0.0, 2.0]], np.float32), standing(), state)
+        got = place_rows(frame({"1": "a"}), lambda _: np.array([[0.0, 2.0]], np.float32), standing(), state)
         assert got.segment_ids.tolist() == [expected]
 
 
@@ -148,7 +148,7 @@ def test_a_row_is_placed_alike_in_any_order_and_beside_any_others(
 
     def placed(some: list[tuple[str, str, float]]) -> list[tuple[int, bool]]:
         vectors: npt.NDArray[np.float32] = np.array([[at] for _, _, at in some], dtype=np.float32)
-        got = place_rows(frame({key: text for key, text, _ in some}), vectors, standing(*stood), fitted())
+        got = place_rows(frame({key: text for key, text, _ in some}), vectors.__getitem__, standing(*stood), fitted())
         return list(zip(got.segment_ids.tolist(), got.kept.tolist(), strict=True))
 
     whole = placed(wanted)

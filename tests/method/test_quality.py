@@ -32,7 +32,15 @@ from erasmo_dagster.method.quality import (
 )
 from erasmo_dagster.settings.refresh import Figure, GateFigure, GateSettings, LabelFigure
 
-INTERNAL = {"silhouette", "silhouette_rows", "calinski_harabasz", "davies_bouldin", "rows", "segments"}
+INTERNAL = {
+    "silhouette",
+    "silhouette_error",
+    "silhouette_rows",
+    "calinski_harabasz",
+    "davies_bouldin",
+    "rows",
+    "segments",
+}
 SHARED = {"ari", "nmi", "ami", "homogeneity", "completeness", "v_measure"}
 CENTROID = {"accuracy_centroid", "f1_weighted_centroid"}
 READ = {"accuracy", "f1_weighted", "f1_macro", "accuracy_majority", "f1_weighted_majority"}
@@ -65,6 +73,7 @@ def test_internal_figures_are_scikit_learns() -> None:
             "silhouette": silhouette_score(exact, labels),
             "calinski_harabasz": calinski_harabasz_score(exact, labels),
             "davies_bouldin": davies_bouldin_score(exact, labels),
+            "silhouette_error": 0,
             "silhouette_rows": 60,
             "rows": 60,
             "segments": 2,
@@ -89,6 +98,16 @@ def test_a_sample_is_seeded_and_holds_every_segment() -> None:
     assert figures["rows"] == 2000
     assert figures == internal_metrics(vectors, labels, max_rows=100, seed=0)
     assert figures["silhouette"] != internal_metrics(vectors, labels, max_rows=100, seed=1)["silhouette"]
+
+
+def test_the_error_of_a_sampled_silhouette_is_how_far_samples_differ() -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, 4000)
+    vectors = (2 * np.eye(5)[labels] + rng.normal(size=(4000, 5))).astype(np.float32)
+    drawn = [internal_metrics(vectors, labels, max_rows=200, seed=seed) for seed in range(30)]
+    error = np.mean([figures["silhouette_error"] for figures in drawn])
+    assert error == pytest.approx(np.std([figures["silhouette"] for figures in drawn]), rel=0.35)
+    assert internal_metrics(vectors, labels, max_rows=3900, seed=0)["silhouette_error"] < error / 10
 
 
 def test_noise_is_left_out() -> None:

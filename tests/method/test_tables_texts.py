@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from erasmo_dagster.errors import ErasmoError
+from erasmo_dagster.method.encoders.sentence_transformer import SentenceTransformerEncoder
 from erasmo_dagster.method.tables import texts
 from erasmo_dagster.method.tables.texts import TextModelError, text_encoder
 from tests.tiny_encoders import tiny_sentence_encoder
@@ -48,3 +50,24 @@ def test_what_cannot_be_had_is_named_by_its_setting(monkeypatch: pytest.MonkeyPa
 def test_a_folder_that_is_not_there_is_named_by_its_setting(tmp_path: Path) -> None:
     with pytest.raises(TextModelError, match=r"nowhere, where nothing is .*correct `clustering\.text_model`"):
         text_encoder(f"path:{tmp_path / 'nowhere'}", tmp_path)(["a cat"])
+
+
+def test_what_was_read_is_kept_for_the_next_time(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = tmp_path / "kept"
+    first = text_encoder(model, tmp_path, device="cpu", kept=kept)(["a cat", "a dog"])
+    read: list[list[str]] = []
+    batches = SentenceTransformerEncoder.batches
+
+    def counted(self: Any, asked: list[str]) -> Any:
+        read.append(list(asked))
+        return batches(self, asked)
+
+    monkeypatch.setattr(SentenceTransformerEncoder, "batches", counted)
+    again = text_encoder(model, tmp_path, device="cpu", kept=kept)
+    assert again(["a dog", "a cat"]).tobytes() == first[::-1].tobytes()
+    assert read == []
+    assert again(["a fox", "a dog"])[1].tobytes() == first[1].tobytes()
+    assert read == [["a fox"]]
+    monkeypatch.setattr(texts, "MOST_KEPT", 2)
+    assert text_encoder(model, tmp_path, device="cpu", kept=kept)(["a cat"]).shape == (1, 16)
+    assert read[1:] == [["a cat"]]  # there were more than are kept, so that the folder was begun anew

@@ -2,6 +2,7 @@ import datetime as dt
 import json
 import math
 from decimal import Decimal
+from hashlib import blake2b
 
 import numpy as np
 import polars as pl
@@ -10,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from erasmo_dagster.errors import ErasmoError
-from erasmo_dagster.method import cells
-from erasmo_dagster.method.digits import exact
+from erasmo_dagster.method import cells, textual, words
+from erasmo_dagster.method import verbalize as numbers_in_words
+from erasmo_dagster.method.digits import decimal_digits, exact, float_digits, write_digits
+from erasmo_dagster.method.distinct import coded, seldom_repeats
 from erasmo_dagster.method.textual import (
-    TextPlan,
     fit_text,
     join_clauses,
     sample_texts,
@@ -21,18 +23,9 @@ from erasmo_dagster.method.textual import (
     text_hashes,
     write_clauses,
 )
-from erasmo_dagster.settings import DatasetSettings
+from tests.method.small_tables import dataset, frame, people
 
 quick = settings(max_examples=60)
-
-
-def dataset(**options):
-    return DatasetSettings.model_validate({"source": {"path": "table.csv"}, "key": "id", **options})
-
-
-def frame(**columns):
-    height = len(next(iter(columns.values())))
-    return pl.DataFrame({"id": list(range(height)), **columns})
 
 
 def values_of(series, name="x", **options):
@@ -43,18 +36,6 @@ def values_of(series, name="x", **options):
     rows = write_clauses(table, plan).to_list()
     assert all(clause.startswith(prefix) for row in rows for clause in row)
     return [row[0].removeprefix(prefix) if row else None for row in rows]
-
-
-def people():
-    return frame(
-        sex=[1, 0, None, 1],
-        age_years=[41, 29, 60, 35],
-        income=[1200.5, math.nan, 1e20, 1 / 3],
-        note=["said\n  \t hello", "", "a, b is c", None],
-        member=[True, False, True, True],
-        since=[dt.date(1899, 12, 31), dt.date(2021, 3, 4), None, dt.date(1, 1, 1)],
-        group=["a", "b", "a", "b"],
-    )
 
 
 def test_a_row_is_written_as_clauses_in_canonical_order():
@@ -114,21 +95,6 @@ def test_time_zones_stay_with_the_time():
     assert values_of(moments.dt.replace_time_zone("Europe/Berlin")) == berlin
 
 
-@pytest.mark.parametrize(
-    ("series", "kind"),
-    [
-        (["red", "dark blue", None], "category"),
-        (["x" * 40, "y" * 40], "category"),
-        (["x" * 41, "y" * 41], "text"),
-        (["a b c d e", "a b c d f"], "category"),
-        (["a b c d e f", "a b c d e g"], "text"),
-        (["a", *["a"] * 50, "long " * 20], "text"),
-    ],
-)
-def test_strings_are_text_when_their_distinct_values_are_long(series, kind):
-    assert fit_text(frame(x=series), dataset()).columns[0].kind == kind
-
-
 def test_the_kind_can_be_set():
     assert values_of([1.0, 2.0, 1.5], columns={"x": {"kind": "category"}}) == ["1", "2", "1.5"]
     assert values_of([1, 0, 2], columns={"x": {"kind": "boolean"}}) == ["yes", "no", "2"]
@@ -161,109 +127,6 @@ def test_coded_values_match_whatever_the_type(series):
 
 def test_coded_values_match_truth_values():
     assert values_of([True, False, None], columns={"x": {"values": {True: "ja"}}}) == ["ja", "no", "missing"]
-
-
-def test_columns_that_say_nothing_are_left_out_with_the_reason():
-    table = frame(
-        x=[1, 2], empty=[None, None], blank=["", " "], nan=[math.nan] * 2, same=["a", " a "], half=["a", None]
-    )
-    plan = fit_text(table, dataset())
-    assert [column.name for column in plan.columns] == ["half", "x"]
-    missing = "every value is missing"
-    assert plan.dropped == {"blank": missing, "empty": missing, "nan": missing, "same": "one value in every row"}
-
-
-@pytest.mark.parametrize(
-    ("table", "message"),
-    [
-        (
-            frame(x=[1, 1], y=[None, None]),
-            r"Got no column .*'x' \(one value in every row\), 'y' \(every value is missing",
-        ),
-        (pl.DataFrame({"id": [1, 2]}), "Got no column .*there are no others"),
-        (frame(x=[1]), "Got no column .*one value in every row"),
-        (frame(x=[1]).clear(), "Got a table without rows"),
-    ],
-)
-def test_a_table_without_anything_to_say_is_refused(table, message):
-    with pytest.raises(ErasmoError, match=message) as caught:
-        fit_text(table, dataset())
-    assert "\n" not in str(caught.value)
-
-
-def test_the_label_is_not_looked_at():
-    table, options = people(), dataset(label="group", drop=["note"], columns={"group": {"name": "age years"}})
-    shuffled = table.with_columns(group=pl.Series(["b", "a", "c", None]), id=pl.Series([9, 8, 7, 6]))
-    plan = fit_text(table, options)
-    for other in (shuffled, table.drop("group"), table.drop("group", "note", "id")):
-        assert fit_text(other, options).model_dump_json() == plan.model_dump_json()
-        assert write_clauses(other, plan).to_list() == write_clauses(table, plan).to_list()
-
-
-def test_the_order_of_columns_in_the_source_makes_no_difference():
-    table = people()
-    plan = fit_text(table, dataset())
-    turned = table.select(reversed(table.columns))
-    assert fit_text(turned, dataset()).model_dump_json() == plan.model_dump_json()
-    assert write_clauses(turned, plan).to_list() == write_clauses(table, plan).to_list()
-
-
-def test_columns_with_fewer_values_come_first():
-    table = frame(c=[1, 2, 3, 4], z=[1, 1, 2, 2], b=["a", "b", "c", "c"], a=[True, True, False, None])
-    assert [column.name for column in fit_text(table, dataset()).columns] == ["z", "a", "b", "c"]
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "two words",
-        "quote\"d 'twice'",
-        "select",
-        "👍",
-        "n" * 200,
-        "line\nbreak\tand  more",
-        "a,b",
-        "_",
-        "1",
-        "is",
-        "value",
-    ],
-)
-def test_any_column_name_works(name):
-    table = frame(**{name: [1, 2]})
-    label = " ".join(name.replace("_", " ").split()) or name
-    assert [join_clauses(row) for row in write_clauses(table, fit_text(table, dataset()))] == [
-        f"{label} is 1",
-        f"{label} is 2",
-    ]
-
-
-def test_names_in_the_text():
-    table = frame(bill_length=[1, 2], other=[3, 4], a_b=[5, 6], **{"a b": [7, 8]})
-    plan = fit_text(table, dataset(columns={"other": {"name": "bill  length"}}))
-    names = {column.name: column.label for column in plan.columns}
-    assert names == {"bill_length": "bill_length", "other": "bill length", "a_b": "a_b", "a b": "a b"}
-
-
-@pytest.mark.parametrize("columns", [{"x": {"name": "y"}}, {"x": {"name": "same"}, "y": {"name": " same"}}])
-def test_two_columns_with_one_name_are_refused(columns):
-    with pytest.raises(ErasmoError, match=r"Got columns 'x' and 'y' with one name in the text.*columns.<name>.name"):
-        fit_text(frame(x=[1, 2], y=[3, 4]), dataset(columns=columns))
-
-
-def test_settings_for_a_column_that_is_not_there_are_refused():
-    table = frame(**{f"column {i}": [1, 2] for i in range(30)})
-    with pytest.raises(ErasmoError, match=r"Got columns with 'colunm 1'.*'column 0'.*'column 8' and 21 more") as caught:
-        fit_text(table, dataset(columns={"colunm 1": {"kind": "text"}}))
-    assert "column 20" not in str(caught.value)
-    with pytest.raises(ErasmoError, match="Got sensitive with 'nmae'"):
-        fit_text(table, dataset(sensitive=["nmae"]))
-
-
-def test_an_unknown_language_is_refused_when_it_is_needed():
-    fit_text(people(), dataset(text={"language": "xx"}))
-    with pytest.raises(ErasmoError, match="Got language 'xx'"):
-        fit_text(people(), dataset(text={"language": "xx", "verbalize": True}))
 
 
 def test_verbalized_columns():
@@ -303,23 +166,20 @@ def test_verbalized_columns():
 
 def test_distinct_values_are_verbalized_once(monkeypatch):
     asked = []
-    said = cells.verbalize_number
-    monkeypatch.setattr(cells, "verbalize_number", lambda value, *rest: asked.append(value) or said(value, *rest))
-    table = frame(x=[1, 2, 3, 2, 1] * 100, y=[0.5, 0.5, 0.5, 0.5, 1.5] * 100)
+    monkeypatch.setattr(
+        numbers_in_words, "whole", lambda value, *rest: asked.append(value) or words.whole(value, *rest)
+    )
+    monkeypatch.setattr(cells, "verbalize_text", lambda text, language: asked.append(text) or text)
+    table = frame(x=[1, 2, 3, 2, 1] * 100, y=[0.5, 0.5, 0.5, 0.5, 1.5] * 100, z=["b 2", "b", "b", "b", "a"] * 100)
     plan = fit_text(table, dataset(text={"verbalize": True}))
     assert asked == []
     assert write_clauses(table, plan).len() == 500
-    assert sorted(asked) == [0.5, 1, 1.5, 2, 3]
+    assert sorted(asked, key=str) == [0, 1, 1, 2, 3, "b 2"]
 
 
 def test_words_can_be_in_another_language():
     options = {"text": {"verbalize": True, "language": "pt_BR"}, "columns": {"x": {"unit": "BRL"}}}
     assert values_of([1.0, 30.5], **options) == ["um real", "trinta reais e cinquenta centavos"]
-
-
-def test_a_plan_survives_json():
-    plan = fit_text(people(), dataset(columns={"sex": {"values": {1: "male"}}}, sensitive=["note"]))
-    assert TextPlan.model_validate_json(plan.model_dump_json()) == plan
 
 
 def test_a_later_table_may_have_new_values_and_types():
@@ -356,6 +216,19 @@ def test_hashes_tell_rows_apart_and_do_not_change():
     assert hashes[0] == hashes[2] == "bd8c06f626fa8137dcf24726d96e4dce"
     assert len(set(hashes)) == 3
     assert text_hashes(clauses.clear()).to_list() == []
+
+
+def test_a_table_in_pieces_is_written_as_in_one(monkeypatch):
+    table = pl.concat([people().drop("id")] * 3).with_row_index("id").with_columns(pl.col("age_years") + pl.col("id"))
+    options = dataset(text={"missing": None})
+    plan = fit_text(table, options)
+    rows = write_clauses(table, plan)
+    for small in ("_PIECE", "_ROWS", "_HASHED"):
+        monkeypatch.setattr(textual, small, 5)
+    assert fit_text(table, options) == fit_text(table.lazy(), options) == plan
+    assert write_clauses(table, plan).to_list() == rows.to_list()
+    hashes = [blake2b("\x1f".join(row).encode(), digest_size=16).hexdigest() for row in rows]
+    assert text_hashes(rows).to_list() == hashes
 
 
 def test_samples_hide_sensitive_columns():
@@ -457,6 +330,59 @@ def gives_back(name, value, text):
     if name == "truth":
         return text == ("yes" if value else "no")
     return json.loads(text) == value
+
+
+def digits_of(values, decimals):
+    return [
+        write_digits(value, decimals) if text is None else text
+        for value, text in zip(values, float_digits(pl.Series(values, dtype=pl.Float64), decimals), strict=True)
+    ]
+
+
+near_a_tie = st.integers(-(10**9), 10**9).flatmap(lambda n: st.integers(0, 9).map(lambda k: (2 * n + 1) / (2 * 10**k)))
+
+
+@quick
+@given(
+    st.lists(st.floats(allow_nan=False, allow_infinity=False) | st.floats(-1e6, 1e6) | near_a_tie, min_size=1),
+    st.sampled_from([0, 1, 3, 6, 9, 15, 16, 17]),
+)
+def test_columns_of_floats_are_written_as_each_float_is(values, decimals):
+    assert digits_of(values, decimals) == [write_digits(value, decimals) for value in values]
+
+
+def test_most_floats_are_written_by_columns():
+    values = np.random.default_rng(0).normal(scale=1_000.0, size=5_000)
+    column = pl.Series(np.append(values, [0.0, -0.0, 999999.5, 99999.95, 1e-5, 999999999999999.0]))
+    written = float_digits(column, 6)
+    assert written.null_count() < 5
+    assert digits_of(column.to_list(), 6) == [write_digits(value, 6) for value in column]
+    assert float_digits(pl.Series([None, math.nan, math.inf, 1e15, 9e-6]), 6).null_count() == 5
+
+
+@quick
+@given(st.lists(st.decimals(-(10**9), 10**9, places=4) | st.none(), min_size=1))
+def test_columns_of_decimals_are_written_as_each_decimal_is(values):
+    texts = decimal_digits(pl.Series(values, dtype=pl.Decimal(38, 4)))
+    assert texts.to_list() == [None if value is None else write_digits(value, 6) for value in values]
+
+
+def test_a_column_that_hardly_repeats_is_written_as_one_that_does():
+    numbers = np.round(np.random.default_rng(0).normal(size=5_000), 7)
+    table = frame(x=numbers, note=[f" n {i}\t" for i in range(5_000)], money=numbers, i=range(5_000))
+    plan = fit_text(table, dataset(columns={"money": {"unit": "EUR"}}))
+    assert all(seldom_repeats(table[column.name]) for column in plan.columns)
+    rows = write_clauses(table, plan).to_list()
+    assert rows[::100] == [write_clauses(row, plan).to_list()[0] for row in table[::100].iter_slices(1)]
+
+
+def test_distinct_values_of_any_type_and_their_places():
+    for values in (["a", None, "a", "b"], [[1, None], None, [1, None]], [{"a": b"x"}, {"a": None}, {"a": b"x"}]):
+        series = pl.Series(values)
+        distinct, codes = coded(series)
+        assert distinct.gather(codes).to_list() == values
+        assert len(distinct) == series.n_unique()
+    assert len(coded(pl.Series([0.0, -0.0, math.nan, math.nan, None]))[0]) == 3
 
 
 @quick

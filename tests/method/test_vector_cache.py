@@ -116,6 +116,17 @@ def test_parts_are_written_when_they_are_full_or_it_is_time_and_at_the_end(tmp_p
     assert len(VectorCache(tmp_path)) == 5
 
 
+def test_what_is_written_elsewhere_is_forgotten_and_what_nobody_asked_for_stays(tmp_path: Path) -> None:
+    names = sorted(filled(tmp_path, list("abcdef")))
+    with VectorCache(tmp_path, every_vectors=2) as cache:
+        cache.known(["c", "d", "e", "new"])
+        cache.keep(["new"], np.ones((1, 5), np.float32))
+        cache.forget()
+        assert parts(tmp_path) == [names[0], names[2]]  # of the last, one text was not asked for
+        assert sorted(cache.known(list("abcdef"))[0].tolist()) == [0, 1, 4, 5]
+    assert len(VectorCache(tmp_path)) == 4
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, ErasmoError])
 def test_what_ends_the_block_loses_nothing(tmp_path: Path, error: type[BaseException]) -> None:
     with pytest.raises(error), VectorCache(tmp_path) as cache:

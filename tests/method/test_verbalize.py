@@ -3,13 +3,14 @@ import math
 import re
 from decimal import Decimal
 
+import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.method.digits import exact, write_digits
-from erasmo_dagster.method.verbalize import verbalize_datetime, verbalize_number, verbalize_text
+from erasmo_dagster.method.verbalize import verbalize_datetime, verbalize_digits, verbalize_number, verbalize_text
 from erasmo_dagster.method.words import known_language, whole
 
 LANGUAGES = ["en", "pt_BR", "de", "fr", "es", "ja"]
@@ -132,6 +133,19 @@ def test_any_finite_number_has_english_words_without_digits(value):
 def test_any_finite_number_has_words_in_every_tested_language(language, value):
     assert verbalize_number(value, language, "EUR")
     assert verbalize_number(value, language)
+
+
+@quick
+@given(
+    st.sampled_from([*LANGUAGES, "am"]),
+    st.lists(st.integers(-(10**39), 10**39) | st.decimals(-(10**9), 10**9, places=8) | st.none(), min_size=1),
+)
+def test_columns_of_digits_have_the_words_of_each_number(language, numbers):
+    digits = [None if number is None else write_digits(number, 6) for number in numbers]
+    for number, words in zip(numbers, verbalize_digits(pl.Series(digits, dtype=pl.String), language), strict=True):
+        assert words in (None, verbalize_number(number or 0, language))
+        if number is not None and (number == 0 or 1e-6 <= abs(number) < 1000):
+            assert words is not None
 
 
 @quick

@@ -13,7 +13,10 @@ import polars as pl
 import pytest
 
 from erasmo_dagster.errors import ErasmoError
+from erasmo_dagster.store import vectors as ve
 from erasmo_dagster.store import warehouse as wh
+from erasmo_dagster.store.standing import standing_rows
+from erasmo_dagster.store.versions import FITTED_STATE, link_stage, record_stage
 
 
 @pytest.fixture
@@ -37,6 +40,18 @@ def test_rows_come_back_by_key_and_a_rewrite_replaces_them(path: Path) -> None:
         assert wh.read_corpus(con, "b", 1)["clauses"].to_list() == [["a is 9"]]
 
 
+def test_a_corpus_comes_from_a_file_too_and_nothing_is_told_in_place_of_an_error(path: Path) -> None:
+    file = path.parent / "it's [rows].parquet"
+    pl.concat([corpus("2", "1", "3"), corpus("4").with_columns(text_hash=pl.lit("h1"))]).write_parquet(file)
+    with wh.open_warehouse(path) as con:
+        assert wh.write_corpus(con, "a", 1, file) == 3
+        assert wh.read_corpus(con, "a", 1)["entity_key"].to_list() == ["1", "2", "3", "4"]
+    with pytest.raises(duckdb.ConstraintException, match="NOT NULL"), wh.open_warehouse(path) as con:
+        wh.write_corpus(con, "a", 1, corpus("5").with_columns(text_hash=pl.lit(None, pl.String)))
+    with wh.open_warehouse(path) as con:
+        assert wh.read_corpus(con, "a", 1).height == 4
+
+
 def test_an_error_rolls_back_and_frees_the_file(path: Path) -> None:
     with wh.open_warehouse(path) as con:
         wh.write_corpus(con, "a", 1, corpus("1"))
@@ -51,13 +66,13 @@ def test_vectors_round_trip_bit_equal_and_leave_no_copy_in_another_dimension(pat
     keys = corpus("1", "2")
     first, second = np.random.default_rng(0).normal(size=(2, 8)).astype("f4"), np.ones((2, 3), "f4")
     with wh.open_warehouse(path) as con:
-        wh.write_embeddings(con, "a", 1, keys, first)
-        _, vectors = wh.read_embeddings(con, "a", 1, 8)
+        ve.write_embeddings(con, "a", 1, keys, first)
+        _, vectors = ve.read_embeddings(con, "a", 1, 8)
         assert vectors.dtype == np.float32
         assert np.array_equal(vectors, first)
-        wh.write_embeddings(con, "a", 1, keys, second)
-        assert wh.read_embeddings(con, "a", 1, 8)[1].shape[0] == 0
-        assert np.array_equal(wh.read_embeddings(con, "a", 1, 3)[1], second)
+        ve.write_embeddings(con, "a", 1, keys, second)
+        assert ve.read_embeddings(con, "a", 1, 8)[1].shape[0] == 0
+        assert np.array_equal(ve.read_embeddings(con, "a", 1, 3)[1], second)
 
 
 def segments(assigned_at: datetime | None, *keys: str) -> pl.DataFrame:
@@ -77,30 +92,39 @@ def test_a_segment_keeps_the_moment_that_it_was_assigned_at_and_gets_this_one_wh
         assert wh.read_segments(con, "a", 1)["assigned_at"].to_list() == moments
 
 
-def test_a_segment_stands_beside_the_text_that_it_was_drawn_from(path: Path) -> None:
+def test_rows_stand_beside_their_texts_and_those_of_the_training_that_went_come_last(path: Path) -> None:
     moment = datetime(2026, 1, 2)
     with wh.open_warehouse(path) as con:
-        wh.write_corpus(con, "a", 1, corpus("2", "1"))
-        wh.write_segments(con, "a", 2, segments(moment, "1", "2"))
-        wh.write_segments(con, "a", 1, segments(None, "1"))
+        for version, keys in ((1, ("2", "3", "1")), (2, ("2", "1")), (3, ("9",))):
+            wh.write_corpus(con, "a", version, corpus(*keys))
+            wh.write_segments(con, "a", version, segments(moment, *keys))
+            for stage in ("text_corpus", "segments"):
+                record_stage(con, "a", version, stage, inputs_hash="", details={})
+        con.execute("UPDATE corpus SET text_hash = 'before' WHERE version = 1 AND entity_key = '1'")
         wh.write_segments(con, "b", 2, segments(None, "1", "2"))
-        assert wh.read_standing(con, "a", 1, 2).rows() == [("1", "h1", 3, 0.5, moment), ("2", "h2", 3, 0.5, moment)]
-        assert wh.read_text_hashes(con, "a", 1).rows() == [("1", "h1"), ("2", "h2")]
+        trained = record_stage(con, "a", 1, FITTED_STATE, inputs_hash="", details={})
+        link_stage(con, "a", 2, trained)
+        told = (3, 0.5, moment)
+        now = [("1", "h1", *told, 2), ("2", "h2", *told, 2)]
+        assert standing_rows(con, "a", 2).rows() == [*now, ("1", "before", *told, 1), ("3", "h3", *told, 1)]
+        assert standing_rows(con, "a", 1).height == 3
 
 
-def test_vectors_are_read_by_text_once_each(path: Path) -> None:
+def test_vectors_are_read_by_text(path: Path) -> None:
     keys = pl.DataFrame({"entity_key": ["1", "2", "3"], "text_hash": ["y", "x", "y"]})
     with wh.open_warehouse(path) as con:
-        wh.write_embeddings(con, "a", 1, keys, np.array([[1, 2], [3, 4], [1, 2]], np.float32))
-        wh.write_embeddings(con, "a", 2, keys, np.zeros((3, 2), np.float32))
+        ve.write_embeddings(con, "a", 1, keys, np.array([[1, 2], [3, 4], [1, 2]], np.float32))
+        ve.write_embeddings(con, "a", 2, keys, np.zeros((3, 2), np.float32))
 
         def found(versions: list[int], *texts: str) -> list[tuple[str, list[float]]]:
-            wanted = pl.DataFrame({"text_hash": texts}, schema={"text_hash": pl.String})
-            return [(text, list(vector)) for text, vector in wh.read_vectors(con, "a", versions, 2, wanted).rows()]
+            known, vectors = ve.read_vectors(con, "a", versions, 2, pl.Series(texts, dtype=pl.String))
+            assert known.shape == (len(texts),)
+            assert not vectors[~known].any()
+            return [(texts[i], vectors[i].tolist()) for i in np.flatnonzero(known)]
 
-        assert found([1], "x", "y", "absent") == [("x", [3, 4]), ("y", [1, 2])]
+        assert found([1], "y", "absent", "x", "y") == [("y", [1, 2]), ("x", [3, 4]), ("y", [1, 2])]
         assert found([2, 1], "x") == [("x", [3, 4])]  # from the first version that has it
-        assert found([2], "x", "x") == [("x", [0, 0])]
+        assert found([2], "x", "x") == [("x", [0, 0])] * 2
         assert found([], "x") == found([1]) == []
 
 

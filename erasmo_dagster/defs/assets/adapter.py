@@ -13,7 +13,7 @@ from erasmo_dagster.method.encoders.kinds import fit_encoder, identify
 from erasmo_dagster.method.fitted import FittedState
 from erasmo_dagster.method.training import TrainingResult
 from erasmo_dagster.store.artifacts import adapter_dir, checkpoint_dir, text_dir
-from erasmo_dagster.store.warehouse import read_corpus
+from erasmo_dagster.store.corpus import clause_rows
 
 
 @dg.asset(
@@ -47,23 +47,23 @@ def adapter(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> 
 
 def _fit(run: StageRun, about: dict[str, Any], hashed: str) -> dict[str, Any]:
     written = run.inputs["text_corpus"]
-    with run.warehouse.get_connection() as con:
-        corpus = read_corpus(con, run.dataset, written.version)
-    return fit_encoder(
-        corpus["clauses"].to_list(),
-        FittedState.load(text_dir(run.project, run.dataset, written.version)).text,
-        run.settings,
-        about,
-        models_dir=run.project.models,
-        out=adapter_dir(run.project, run.dataset, run.version),
-        checkpoints=checkpoint_dir(run.project, run.dataset, hashed),
-        provenance={
-            "dataset": run.dataset,
-            "version": run.version,
-            "corpus_version": written.version,
-            "corpus_inputs": written.inputs_hash,
-        },
-    )
+    folder = adapter_dir(run.project, run.dataset, run.version)
+    with clause_rows(run.warehouse.get_connection, run.dataset, written.version, folder.parent) as rows:
+        return fit_encoder(
+            rows,
+            FittedState.load(text_dir(run.project, run.dataset, written.version)).text,
+            run.settings,
+            about,
+            models_dir=run.project.models,
+            out=folder,
+            checkpoints=checkpoint_dir(run.project, run.dataset, hashed),
+            provenance={
+                "dataset": run.dataset,
+                "version": run.version,
+                "corpus_version": written.version,
+                "corpus_inputs": written.inputs_hash,
+            },
+        )
 
 
 def _metadata(details: dict[str, Any]) -> dict[str, Any]:

@@ -3,16 +3,17 @@
 from typing import Any
 
 import dagster as dg
-import polars as pl
 
-from erasmo_dagster.defs.encoding import Encoded, encode, encoder_id, forget_unfinished, way_of_reading
+from erasmo_dagster.defs.encoding import Encoded, Reading, encode, encoder_id, forget_unfinished, way_of_reading
 from erasmo_dagster.defs.partitions import dataset_partitions
 from erasmo_dagster.defs.resources import WarehouseResource
 from erasmo_dagster.defs.stages import CODE_VERSIONS, OWNERS, StageRun, begin_stage
+from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.method.fitted import FittedState
 from erasmo_dagster.store.artifacts import text_dir
+from erasmo_dagster.store.corpus import corpus_of, count_rows
+from erasmo_dagster.store.vectors import write_joined
 from erasmo_dagster.store.versions import NEW_VECTORS, StageOutput, drop_stage, stage_output
-from erasmo_dagster.store.warehouse import read_corpus, write_embeddings
 
 
 @dg.asset(
@@ -32,19 +33,26 @@ def embeddings(context: dg.AssetExecutionContext, warehouse: WarehouseResource) 
     hashed = run.hash_inputs(encoder)
     output = run.reusable(hashed, lambda o: o.details.get("encoder") == encoder)
     if output is None:
-        with warehouse.get_connection() as con:
-            corpus = read_corpus(con, run.dataset, written.version)
         plan = FittedState.load(text_dir(run.project, run.dataset, written.version)).text
+        corpus = corpus_of(run.dataset, written.version)
         encoded = encode(run, tuned, corpus, plan, way)
         with warehouse.get_connection() as con:
-            table = write_embeddings(con, run.dataset, run.version, corpus, encoded.vectors)
+            table, found = write_joined(
+                con, run.dataset, run.version, corpus, encoded.width, held=encoded.held, parts=encoded.parts
+            )
+            if missing := count_rows(con, corpus) - found:
+                raise ErasmoError(
+                    f"Got no vector for {missing:,} of {found + missing:,} rows",
+                    expected="one of every row; a version that had some may have been deleted meanwhile",
+                    fix="run again, which reads their texts",
+                )
             new = stage_output(con, run.dataset, run.version, NEW_VECTORS)
             # Its rows have just been replaced by the whole set.
             drop_stage(con, run.dataset, run.version, NEW_VECTORS)
             output = run.record(
                 con,
                 hashed,
-                {**_details(encoded, corpus), **_read_before(new, encoder), "table": table, "reading": way},
+                {**_details(encoded, written), **_read_before(new, encoder), "table": table, "reading": way},
             )
         forget_unfinished(run, encoder)
     details = dict(output.details)
@@ -61,19 +69,10 @@ def _standing(run: StageRun) -> StageOutput | None:
         return stage_output(con, run.dataset, plan.standing, run.stage)
 
 
-def _details(encoded: Encoded, corpus: pl.DataFrame) -> dict[str, Any]:
-    read = encoded.run
-    return {
-        "encoder": encoded.encoder,
-        "rows": corpus.height,
-        "width": int(encoded.vectors.shape[1]),
-        "distinct_texts": corpus["text_hash"].n_unique(),
-        "texts_embedded": read.distinct_texts if read else 0,
-        "tokens": read.tokens if read else 0,
-        "truncated_rows": read.truncated_rows if read else 0,
-        "model_seconds": round(read.seconds, 2) if read else 0.0,
-        "tokens_per_second": round(read.tokens_per_second, 1) if read else 0.0,
-    }
+def _details(encoded: Encoded, corpus: StageOutput) -> dict[str, Any]:
+    read = encoded.read or Reading(0, 0, 0, 0.0)
+    about = {name: corpus.details[name] for name in ("rows", "distinct_texts")}
+    return {"encoder": encoded.encoder, "width": encoded.width, **about, **read.details()}
 
 
 def _read_before(new: StageOutput | None, encoder: str) -> dict[str, Any]:

@@ -23,7 +23,8 @@ from erasmo_dagster.method.quality import (
 from erasmo_dagster.store.artifacts import snapshot_path, state_dir, text_dir
 from erasmo_dagster.store.sources import ENTITY_KEY
 from erasmo_dagster.store.standing import read_drawn_in
-from erasmo_dagster.store.warehouse import read_embeddings, read_segments, write_metrics
+from erasmo_dagster.store.vectors import read_embeddings
+from erasmo_dagster.store.warehouse import read_segments, write_metrics
 
 _MEASURES = {"eta_squared": "variance", "nmi": "mutual information", "text": "variance of its words"}
 

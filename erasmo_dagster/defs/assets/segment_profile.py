@@ -4,13 +4,14 @@ import json
 from typing import Any
 
 import dagster as dg
+import numpy as np
 import polars as pl
 
 from erasmo_dagster.defs.naming import name_segments
 from erasmo_dagster.defs.partitions import dataset_partitions
 from erasmo_dagster.defs.pictures import picture, table
 from erasmo_dagster.defs.resources import WarehouseResource
-from erasmo_dagster.defs.sampling import columns_of
+from erasmo_dagster.defs.sampling import SnapshotTable
 from erasmo_dagster.defs.stages import CODE_VERSIONS, OWNERS, StageRun, begin_stage
 from erasmo_dagster.method import profile_plots
 from erasmo_dagster.method.columns import ColumnPlan, labels, plan_column
@@ -18,7 +19,6 @@ from erasmo_dagster.method.drift import own_distances
 from erasmo_dagster.method.fitted import FittedState
 from erasmo_dagster.method.profiling import SegmentProfile, TableProfile, count_values, profile_segments
 from erasmo_dagster.store.artifacts import snapshot_path, state_dir, text_dir
-from erasmo_dagster.store.sources import ENTITY_KEY
 from erasmo_dagster.store.standing import read_drawn_in
 from erasmo_dagster.store.versions import publications, stage_output
 from erasmo_dagster.store.warehouse import read_segments, write_profile
@@ -41,7 +41,7 @@ def segment_profile(context: dg.AssetExecutionContext, warehouse: WarehouseResou
     with warehouse.get_connection() as con:
         segmented = read_segments(con, run.dataset, run.inputs["segments"].version)
     path = snapshot_path(run.project, run.dataset, run.inputs["source_table"].version)
-    frame = columns_of(segmented, path).drop(ENTITY_KEY)
+    frame = SnapshotTable(segmented, path)
     segment_ids = segmented["segment_id"].to_numpy()
     told, shown = _columns(run, frame)
     profile = profile_segments(frame, segment_ids, told, language=settings.text.language, seed=settings.seed)
@@ -104,7 +104,7 @@ def _is_more_than_before(run: StageRun, private: list[str]) -> bool:
     return before is not None and bool(set(private) - set(before.details.get("private", private)))
 
 
-def _columns(run: StageRun, frame: pl.DataFrame) -> tuple[list[ColumnPlan], list[ColumnPlan]]:
+def _columns(run: StageRun, frame: SnapshotTable) -> tuple[list[ColumnPlan], list[ColumnPlan]]:
     """The columns that profiles tell of (those that the method reads), and those whose values are counted.
 
     Keys are neither, nor is anything sensitive by the YAML as it is now, whatever it said at the training.
@@ -136,17 +136,22 @@ def _members(run: StageRun, segmented: pl.DataFrame) -> pl.DataFrame:
     if fitted is None or not keys.equals(segmented["entity_key"]):
         return empty  # vectors of other rows, where stages were materialized one by one
     distance = own_distances(vectors, fitted.labels(segmented["segment_id"].to_numpy()), fitted.model)
-    rows = segmented.select("entity_key", "segment_id", "confidence").with_columns(distance=pl.Series(distance))
-    key = pl.col("entity_key")
-    held = rows.filter(pl.col("distance").is_finite())  # noise has no centre
-    central = held.group_by("segment_id").agg(key.sort_by("distance", "entity_key").head(MEMBERS).alias("central"))
-    return (
-        rows.group_by("segment_id")
-        .agg(
-            key.sort_by("confidence", "entity_key").head(MEMBERS).alias("doubtful"),
+    ids = segmented["segment_id"].to_numpy()
+    confidence = segmented["confidence"].to_numpy()
+    found: list[dict[str, Any]] = []
+    for segment in np.unique(ids).tolist():
+        own = np.flatnonzero(ids == segment)
+        nearest = own[np.argsort(distance[own], kind="stable")[:MEMBERS]]
+        doubtful = own[np.argsort(confidence[own], kind="stable")[:MEMBERS]]  # ties in the order of the keys
+        nearest = nearest[np.isfinite(distance[nearest])]  # noise has no centre
+        found.append(
+            {
+                "segment_id": segment,
+                "central": keys.gather(nearest).to_list() if len(nearest) else None,
+                "doubtful": keys.gather(doubtful).to_list(),
+            }
         )
-        .join(central, on="segment_id", how="left")
-    )
+    return pl.DataFrame(found, schema=empty.schema)
 
 
 def _descriptions(profile: TableProfile, names: dict[int, str], members: pl.DataFrame) -> pl.DataFrame:

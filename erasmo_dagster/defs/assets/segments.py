@@ -1,6 +1,5 @@
 """Segments of the rows."""
 
-from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,9 +26,11 @@ from erasmo_dagster.method.measures import stability_measures
 from erasmo_dagster.method.placing import Placement, membership_rows, place_rows
 from erasmo_dagster.method.steadiness import steadiness
 from erasmo_dagster.settings.clustering import ON_COLUMNS
-from erasmo_dagster.store.artifacts import state_dir, text_dir
+from erasmo_dagster.store.artifacts import state_dir, text_dir, vectors_dir
+from erasmo_dagster.store.corpus import corpus_of, read_hashes
 from erasmo_dagster.store.names import next_segment_id
 from erasmo_dagster.store.standing import standing_rows
+from erasmo_dagster.store.vectors import read_embeddings, write_embeddings
 from erasmo_dagster.store.versions import (
     FITTED_STATE,
     StageOutput,
@@ -39,12 +40,9 @@ from erasmo_dagster.store.versions import (
     stage_output,
 )
 from erasmo_dagster.store.warehouse import (
-    read_embeddings,
     read_memberships,
     read_segments,
-    read_text_hashes,
     write_candidates,
-    write_embeddings,
     write_memberships,
     write_segments,
 )
@@ -84,14 +82,15 @@ def segments(context: dg.AssetExecutionContext, warehouse: WarehouseResource) ->
     vectors_of = run.inputs["embeddings"]
     with warehouse.get_connection() as con:
         entity_keys, vectors = read_embeddings(con, run.dataset, vectors_of.version, vectors_of.details["width"])
-        rows = read_text_hashes(con, run.dataset, run.inputs["text_corpus"].version)
+        rows = read_hashes(con, corpus_of(run.dataset, run.inputs["text_corpus"].version))
         published = publications(con).get(run.dataset)
         base = published.version if published else None
     standing = run.standing("clustering", "segments")
     found = _cluster(run, entity_keys, vectors) if standing is None else _keep(run, standing, rows, vectors)
     text = FittedState.load(text_dir(run.project, run.dataset, run.inputs["text_corpus"].version)).text
     FittedState(text=text, clustering=found.fitted).save(state_dir(run.project, run.dataset, run.version))
-    sizes = dict(sorted(Counter(found.segment_ids.tolist()).items()))
+    ids, counts = np.unique(found.segment_ids, return_counts=True)
+    sizes: dict[int, int] = dict(zip(ids.tolist(), counts.tolist(), strict=True))
     noise = sizes.get(-1, 0)
     details = {"rows": len(entity_keys), "k": len(sizes) - (noise > 0), "noise": noise, "base": base, **found.details}
     if found.fitted.table is not None:
@@ -127,7 +126,7 @@ def _keep(run: StageRun, standing: StageOutput, rows: pl.DataFrame, vectors: npt
         before = standing_rows(con, run.dataset, run.plan.standing or 0)
         trained_by = stage_output(con, run.dataset, run.plan.standing or 0, FITTED_STATE)
     points = drawn_in(run, fitted, run.plan.fitted or 0, rows, vectors)
-    placed = place_rows(rows, points, before, fitted)
+    placed = place_rows(rows, lambda some: points[some], before, fitted)
     with run.warehouse.get_connection() as con:
         carried = _carried_memberships(con, run.dataset, rows["entity_key"], before, placed)
     kept = int(placed.kept.sum())
@@ -243,7 +242,10 @@ def _drawn(run: StageRun, vectors: npt.NDArray[np.float32]) -> TableSegments:
     plan = plan.model_copy(update={"columns": tuple(c for c in plan.columns if c.name != settings.label)})
     frame = source_columns(run, [column.name for column in plan.columns])
     models = run.project.models
-    return segment_table(frame, plan, settings.clustering, seed=seed, models_dir=models, vectors=vectors, measured=True)
+    kept = vectors_dir(run.project, run.dataset, "texts")
+    return segment_table(
+        frame, plan, settings.clustering, seed=seed, models_dir=models, vectors=vectors, measured=True, kept=kept
+    )
 
 
 def _pictures(run: StageRun, found: _Segmented, sizes: dict[int, int]) -> dict[str, Any]:

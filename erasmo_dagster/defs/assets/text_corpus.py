@@ -1,16 +1,22 @@
 """Rows as text."""
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import dagster as dg
+import numpy as np
 import polars as pl
 
 from erasmo_dagster.defs.partitions import dataset_partitions
 from erasmo_dagster.defs.resources import WarehouseResource
-from erasmo_dagster.defs.stages import CODE_VERSIONS, OWNERS, begin_stage
-from erasmo_dagster.defs.summarizing import summarize_texts
+from erasmo_dagster.defs.sampling import snapshot_chunks, text_rows
+from erasmo_dagster.defs.stages import CODE_VERSIONS, OWNERS, StageRun, begin_stage
+from erasmo_dagster.defs.summarizing import Summarized, summarize_texts
 from erasmo_dagster.method.fitted import FittedState
-from erasmo_dagster.method.textual import TextPlan, fit_text, sample_texts, text_hashes, write_clauses
+from erasmo_dagster.method.textual import TextPlan, fit_text, sample_texts
 from erasmo_dagster.settings import DatasetSettings
-from erasmo_dagster.store.artifacts import snapshot_path, text_dir
+from erasmo_dagster.store.artifacts import snapshot_path, text_dir, version_dir
+from erasmo_dagster.store.corpus import corpus_file
 from erasmo_dagster.store.sources import ENTITY_KEY
 from erasmo_dagster.store.warehouse import write_corpus
 
@@ -26,46 +32,76 @@ from erasmo_dagster.store.warehouse import write_corpus
 def text_corpus(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> dg.MaterializeResult[None]:
     """One row per entity: its clauses "feature is value" in the dataset's canonical column order."""
     run = begin_stage(context, warehouse)
-    source = run.inputs["source_table"]
-    frame = pl.read_parquet(snapshot_path(run.project, run.dataset, source.version)).sort(ENTITY_KEY)
-    entity_keys, frame = frame[ENTITY_KEY], frame.drop(ENTITY_KEY)
+    snapshot = snapshot_path(run.project, run.dataset, run.inputs["source_table"].version)
+    table = pl.scan_parquet(snapshot, glob=False).drop(ENTITY_KEY)
     settings = run.settings
     standing = run.standing("text", "text_corpus")
     if standing is None:
-        plan = fit_text(frame, settings)
+        plan = fit_text(table, settings)
     else:
         plan = FittedState.load(text_dir(run.project, run.dataset, standing.version)).text
-    summarized = summarize_texts(run, frame, plan)
-    clauses = write_clauses(summarized.frame, plan)
-    hashes = text_hashes(clauses)
-    by = [summarized.details["summarizers"]] if summarized.details else []
+    summarized = _summarized(run, table, plan)
+    by = [summarized.details["summarizers"]] if summarized else []
     hashed = run.hash_inputs({**plan.model_dump(mode="json"), "settings": plan.settings.deciding()}, *by)
-    details = {
-        "rows": frame.height,
-        "columns": [column.name for column in plan.columns],
-        "dropped": plan.dropped,
-        "distinct_texts": hashes.n_unique(),
-        "summarized": summarized.details,
-    }
     FittedState(text=plan, clustering=None).save(text_dir(run.project, run.dataset, run.version))
-    with warehouse.get_connection() as con:
-        corpus = pl.DataFrame([entity_keys.alias("entity_key"), hashes, clauses, summarized.summaries])
-        write_corpus(con, run.dataset, run.version, corpus)
+    rows = int(table.select(pl.len()).collect().item())
+    written = _corpus(snapshot, plan, summarized)
+    beside = version_dir(run.project, run.dataset, run.version)
+    # The texts are made before the warehouse is locked.
+    with corpus_file(written, beside) as file, warehouse.get_connection() as con:
+        distinct = write_corpus(con, run.dataset, run.version, file)
+        details = {
+            "rows": rows,
+            "columns": [column.name for column in plan.columns],
+            "dropped": plan.dropped,
+            "distinct_texts": distinct,
+            "summarized": summarized.details if summarized else {},
+        }
         output = run.record(con, hashed, details)
-    samples = sample_texts(summarized.frame, _masked(plan, settings), n=5, seed=settings.seed)
+    shown = np.sort(np.random.default_rng(settings.seed).choice(rows, min(rows, 5), replace=False))
+    some = pl.concat([table.slice(int(row), 1).collect() for row in shown])
+    if summarized:
+        some = some.with_columns(summarized.frame[shown])
+    samples = sample_texts(some, _masked(plan, settings), n=5, seed=settings.seed)
     left_out = "\n".join(f"- `{name}`: {reason}" for name, reason in plan.dropped.items())
     return run.result(
         output,
         {
-            "dagster/row_count": frame.height,
-            "distinct_texts": details["distinct_texts"],
+            "dagster/row_count": rows,
+            "distinct_texts": distinct,
             "columns_in_order": ", ".join(column.label for column in plan.columns),
             "text_fitted": "this run" if standing is None else f"version {run.plan.fitted}, which stands",
-            **({"summarized": dg.MetadataValue.json(summarized.details)} if summarized.details else {}),
+            **({"summarized": dg.MetadataValue.json(summarized.details)} if summarized else {}),
             "left_out": dg.MetadataValue.md(left_out or "nothing"),
             "sample": dg.MetadataValue.md("\n\n".join(f"> {text}" for text in samples)),
         },
     )
+
+
+def _summarized(run: StageRun, table: pl.LazyFrame, plan: TextPlan) -> Summarized | None:
+    """The texts of all rows with summaries in the place of long ones; None where none are asked for.
+
+    A text is summarized once, wherever it stands, and the work is told for the table: its texts are read as one.
+    """
+    if plan.settings.summarize is None and run.settings.text.summarize is None:
+        return None
+    kinds = table.collect_schema()
+    texts = [column.name for column in plan.columns if kinds.get(column.name) == pl.String]
+    done = summarize_texts(run, table.select(texts).collect(), plan)
+    return done if done.details else None
+
+
+def _corpus(snapshot: Path, plan: TextPlan, summarized: Summarized | None) -> Iterator[pl.DataFrame]:
+    """The corpus in the snapshot's order, some rows at a time; it is sorted where it is read."""
+    start = 0
+    for frame in snapshot_chunks(snapshot):
+        if summarized:
+            written = frame.with_columns(summarized.frame.slice(start, frame.height))
+            summaries = summarized.summaries.slice(start, frame.height)
+            yield text_rows(frame, written, plan).with_columns(summaries)
+        else:
+            yield text_rows(frame, frame, plan)
+        start += frame.height
 
 
 def _masked(plan: TextPlan, settings: DatasetSettings) -> TextPlan:

@@ -26,7 +26,8 @@ class Cut:
 
     ``confidence`` float[n] where the method has one of its own. Methods whose segments have memberships give ``soft``:
     centres float32[k, p] and the rule that says each row's. ``bits_saved`` is how many bits a row the segments save in
-    describing the rows, where the method is a model of them.
+    describing the rows, where the method is a model of them. ``references`` float32[r, p] and their segments int[r], if
+    any, are what rows have gone by: each is in the segment of the nearest.
     """
 
     labels: npt.NDArray[np.integer]
@@ -34,6 +35,7 @@ class Cut:
     soft: tuple[Points, SoftRule] | None = None
     notes: tuple[str, ...] = ()
     bits_saved: float | None = None
+    references: tuple[Points, npt.NDArray[np.integer]] | None = None
 
 
 @dataclass(frozen=True)

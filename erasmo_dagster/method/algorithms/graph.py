@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from contextlib import redirect_stdout
+from functools import reduce
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from erasmo_dagster.method.algorithms import micro
 from erasmo_dagster.method.algorithms.base import Cut, Partitioner, Points, StructureError
+from erasmo_dagster.method.neighbors import nearest
+from erasmo_dagster.method.threads import one_thread
 from erasmo_dagster.settings import ClusteringSettings
 
+Doubles = npt.NDArray[np.float64]
+
 NEIGHBORS = 10  # scikit-learn's default for spectral clustering
+# Of many rows: how many landmarks there are, and with how many of them a row is linked (the paper's number).
+LANDMARKS = {"nearest_neighbors": 2_000, "rbf": 1_000}
+NEAREST = 5
+_CHUNK = 4096  # rows whose weights are held at a time
+_NO_VALUE = 1e-12  # an eigenvalue below is rounding
 
 
 def spectral(points: Points, settings: ClusteringSettings, seed: int, k_max: int) -> Partitioner:
@@ -19,7 +32,10 @@ def spectral(points: Points, settings: ClusteringSettings, seed: int, k_max: int
 
     As scikit-learn's SpectralClustering, but the eigenvectors are found once for all k. They become segments by
     k-means, by the nearest partition matrix (Yu and Shi, 2003) or by a pivoted QR (Damle, Minden and Ying, 2019).
+    Beyond EXACT_ROWS rows the graph is of rows and landmarks, see :func:`landmark_maps`.
     """
+    if len(points) > micro.EXACT_ROWS:
+        return _by_landmarks(points, settings, seed, k_max)
     from sklearn.manifold import spectral_embedding
     from sklearn.metrics.pairwise import rbf_kernel
 
@@ -35,6 +51,76 @@ def spectral(points: Points, settings: ClusteringSettings, seed: int, k_max: int
         return Cut(_segments(maps[:, :k], k, settings, seed))
 
     return Partitioner(cut, "rows", notes)
+
+
+def _by_landmarks(points: Points, settings: ClusteringSettings, seed: int, k_max: int) -> Partitioner:
+    groups = micro.grouped(points, LANDMARKS[settings.affinity], seed)
+    with one_thread():  # several threads add up in another order
+        weights = _kernel(points, groups, seed) if settings.affinity == "rbf" else _nearest_landmarks(points, groups)
+        maps = landmark_maps(len(points), weights, k_max)
+    note = (
+        f"There are {len(points):,} rows, and spectral works on pairs of them up to {micro.EXACT_ROWS:,}: its graph "
+        f"is of rows and {len(groups.means):,} landmarks, means of groups of near rows."
+    )
+    return Partitioner(lambda k: Cut(_segments(maps[:, :k], k, settings, seed)), "rows", (note,))
+
+
+def landmark_maps(rows: int, weights: Callable[[slice], Any], count: int) -> Doubles:
+    """The first ``count`` eigenvectors float64[n, count] of a graph in which ``rows`` meet at landmarks.
+
+    ``weights`` gives some of the rows' weights on each of m landmarks, [rows, m], each row's adding up to 1; rows are
+    as near as they have landmarks in common, over how much weight these have in all. Landmark-based spectral clustering
+    (Chen and Cai, 2011, AAAI): the eigenvectors are those of an m x m matrix, and only some rows' weights are held.
+    """
+    from scipy.linalg import eigh
+
+    parts = [slice(start, start + _CHUNK) for start in range(0, rows, _CHUNK)]
+    product = reduce(np.add, (_dense(own.T @ own) for own in map(weights, parts)))
+    total = np.asarray(product.sum(axis=0))  # of each landmark, as every row's weights add up to 1
+    scale = 1 / np.sqrt(np.where(total > 0, total, 1.0))
+    size = len(total)
+    values, vectors = eigh(product * scale * scale[:, None], subset_by_index=(max(size - count, 0), size - 1))
+    lead = scale[:, None] * vectors[:, ::-1] / np.sqrt(np.maximum(values[::-1], _NO_VALUE))
+    maps = np.zeros((rows, count))
+    for part in parts:
+        maps[part, : lead.shape[1]] = weights(part) @ lead
+    return maps
+
+
+def _dense(matrix: Any) -> Doubles:
+    return np.asarray(matrix if isinstance(matrix, np.ndarray) else matrix.toarray(), dtype=np.float64)
+
+
+def _nearest_landmarks(points: Points, groups: micro.Groups) -> Callable[[slice], Any]:
+    """Weights on each row's NEAREST landmarks, by a Gaussian kernel as wide as the farthest of these is on average."""
+    from scipy.sparse import csr_array
+
+    places, apart = nearest(points, groups.means, NEAREST)
+    width = max(float(apart[:, -1].mean()), float(np.finfo(np.float32).tiny))
+    shares = np.exp(-((apart / width) ** 2) / 2)
+    shares = np.where(shares.sum(axis=1, keepdims=True) > 0, shares, 1.0)  # a row far from all landmarks
+    shares /= shares.sum(axis=1, keepdims=True)
+
+    def weights(part: slice) -> Any:
+        own = places[part]
+        ends = np.arange(0, own.size + 1, own.shape[1])
+        return csr_array((shares[part].ravel(), own.ravel(), ends), shape=(len(own), len(groups.means)))
+
+    return weights
+
+
+def _kernel(points: Points, groups: micro.Groups, seed: int) -> Callable[[slice], Any]:
+    """Weights on all landmarks, by the Gaussian kernel of :func:`_gamma` and the rows that each stands for."""
+    gamma, landmarks = _gamma(points, seed), groups.means.astype(np.float64)
+    lengths, logs = np.einsum("ij,ij->i", landmarks, landmarks), np.log(groups.sizes)
+
+    def weights(part: slice) -> Any:
+        # The row's own length is the same for all landmarks, and the largest weight is made 1: no row is 0 throughout.
+        near = logs - gamma * (lengths - 2 * (points[part].astype(np.float64) @ landmarks.T))
+        near = np.exp(near - near.max(axis=1, keepdims=True))
+        return near / near.sum(axis=1, keepdims=True)
+
+    return weights
 
 
 def _segments(
@@ -78,7 +164,7 @@ def _neighbor_graph(points: Points) -> tuple[object, tuple[str, ...]]:
     return affinity, (note,)
 
 
-def _gamma(points: npt.NDArray[np.float64], seed: int) -> float:
+def _gamma(points: npt.NDArray[np.floating], seed: int) -> float:
     """The kernel's 1 / (2 m^2), m the median distance of two different rows, of at most 1,000 rows.
 
     scikit-learn's default of 1 leaves rows of hundreds of dimensions without any similarity.
@@ -86,8 +172,8 @@ def _gamma(points: npt.NDArray[np.float64], seed: int) -> float:
     from scipy.spatial.distance import pdist
 
     rows = np.random.default_rng(seed).permutation(len(points))[:1000]
-    squared = pdist(points[rows], "sqeuclidean")
+    squared = pdist(points[rows].astype(np.float64), "sqeuclidean")
     squared = squared[squared > 0]
     # Where the sampled rows are all alike, the mean over all pairs.
-    typical = np.median(squared) if squared.size else 2 * points.var(axis=0).sum()
+    typical = np.median(squared) if squared.size else 2 * points.var(axis=0, dtype=np.float64).sum()
     return float(1 / (2 * typical))

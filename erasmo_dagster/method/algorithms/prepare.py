@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from erasmo_dagster.errors import ErasmoError
+from erasmo_dagster.method.algorithms import micro
 from erasmo_dagster.method.algorithms.base import Partitioner, Points
 from erasmo_dagster.method.algorithms.density import hdbscan
 from erasmo_dagster.method.algorithms.graph import spectral
@@ -28,7 +29,7 @@ def prepare(
     _check_memory(len(points), settings)
     match settings.method:
         case "agglomerative":
-            return agglomerative(points, settings)
+            return agglomerative(points, settings, seed)
         case "spectral":
             return spectral(points, settings, seed, k_max)
         case "fuzzy_cmeans":
@@ -54,6 +55,8 @@ def _check_memory(rows: int, settings: ClusteringSettings) -> None:
     import psutil
 
     kind = settings.affinity if settings.method == "spectral" else settings.method
+    if rows > micro.EXACT_ROWS:  # then they work on groups of rows
+        return
     needed, free = _PAIR_BYTES.get(kind, 0) * rows**2, psutil.virtual_memory().available
     if needed > free:
         raise ErasmoError(

@@ -19,6 +19,7 @@ from erasmo_dagster.method.quiet import quiet_libraries
 from erasmo_dagster.settings import EmbeddingSettings
 
 _MODULES = "modules.json"
+_BATCH_TOKENS = 4096  # unless the settings say
 _UNUSED = "pooler."  # a layer of BERT's that many files lack: sentence encoders pool over the tokens themselves
 
 
@@ -54,7 +55,7 @@ class SentenceTransformerEncoder:
         lengths = np.minimum(lengths, self.max_length)
         self.tokens = int(lengths.sum())
         with progress.bar("embedding", self.tokens, "tokens") as shown:
-            for group in split_by_tokens(lengths.tolist(), self.settings.batch_tokens):
+            for group in split_by_tokens(lengths.tolist(), self.settings.batch_tokens or _BATCH_TOKENS):
                 vectors = self._model.encode(
                     [texts[i] for i in group],
                     batch_size=len(group),

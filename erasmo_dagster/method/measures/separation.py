@@ -21,6 +21,7 @@ from erasmo_dagster.method.columns import ColumnPlan
 from erasmo_dagster.method.gower import text_weights
 from erasmo_dagster.method.measures.rows import Ints, Labels, segmented, told_columns
 from erasmo_dagster.method.profiling.prepare import CategoryColumn, Column, NumberColumn, TextColumn
+from erasmo_dagster.method.threads import one_thread
 
 Floats = npt.NDArray[np.float64]
 
@@ -234,13 +235,12 @@ def _text_table(column: TextColumn) -> _Measured | None:
 def _components(weights: Any) -> Floats:
     """The leading right singular vectors' coordinates of the rows of a sparse matrix, float64[n, at most 32]."""
     from sklearn.decomposition import TruncatedSVD
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     if min(weights.shape) <= _COMPONENTS:
         return np.asarray(weights.toarray())  # as much varies in it as in all of its components
     # One thread, as sums in another order would change the last digits. Always the same start: no seed has a say here.
     # Not by random projections, which are far from done where many directions vary alike, as in long texts.
-    with threadpool_limits(1):
+    with one_thread():
         return np.asarray(TruncatedSVD(_COMPONENTS, algorithm="arpack", random_state=0).fit_transform(weights))
 
 

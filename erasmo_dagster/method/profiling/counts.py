@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import chain, pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +11,7 @@ import polars as pl
 
 from erasmo_dagster.method.columns import ColumnPlan
 from erasmo_dagster.method.profiling import shown
-from erasmo_dagster.method.profiling.prepare import CategoryColumn, Ints, NumberColumn, memberships, prepare
+from erasmo_dagster.method.profiling.prepare import CategoryColumn, Ints, NumberColumn, Table, memberships, prepare
 
 MISSING, OTHER = "(missing)", "(other)"
 _SLACK = 0.25  # of a bin's rows that its edge may move by to be a rounder number
@@ -26,7 +26,7 @@ _SCHEMA = {
 
 
 def count_values(
-    frame: pl.DataFrame,
+    frame: Table,
     segment_ids: npt.NDArray[np.integer],
     columns: Sequence[ColumnPlan],
     *,
@@ -45,7 +45,7 @@ def count_values(
     """
     members = memberships(segment_ids, frame.height)
     parts = [pl.DataFrame(schema=_SCHEMA)]
-    for column in prepare(frame, columns, texts=False):
+    for column in chain.from_iterable(prepare(frame, [plan], texts=False) for plan in columns):
         if isinstance(column, CategoryColumn):
             codes, names = _frequent(column, most)
         elif isinstance(column, NumberColumn):

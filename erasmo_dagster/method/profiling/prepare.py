@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +27,19 @@ _PER_SECOND = {"ns": 1e9, "us": 1e6, "ms": 1e3}
 _CALENDAR = (-62_135_596_800.0, 253_402_300_799.0)
 _SPAN = (-9e12, 9e12)
 _MOST_CODED = 50  # distinct values of a column of numbers whose codes have names
+
+
+class Table(Protocol):
+    """A table that is asked for one column at a time: a frame is one, and so is what reads columns from a file."""
+
+    @property
+    def height(self) -> int:
+        """Rows."""
+        ...
+
+    def __getitem__(self, name: str, /) -> pl.Series:
+        """A column of as many values."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +117,7 @@ def memberships(segment_ids: npt.NDArray[np.integer], rows: int) -> Membership:
     return Membership(codes, tuple(int(i) for i in ids), np.bincount(codes, minlength=len(ids)).astype(np.int64))
 
 
-def prepare(frame: pl.DataFrame, columns: Sequence[ColumnPlan], *, texts: bool = True) -> list[Column]:
+def prepare(frame: Table, columns: Sequence[ColumnPlan], *, texts: bool = True) -> list[Column]:
     """The columns that may be told of, in the order given; sensitive and nested ones may not.
 
     Numbers and moments as by :func:`erasmo_dagster.method.gower.gower_distances`: what does not read as one is missing,

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
 
 from erasmo_dagster.method.columns import ColumnPlan
 from erasmo_dagster.method.profiling import shown
@@ -17,6 +16,7 @@ from erasmo_dagster.method.profiling.prepare import (
     Mask,
     Membership,
     NumberColumn,
+    Table,
     TextColumn,
     canonical_sample,
     memberships,
@@ -40,7 +40,7 @@ _KIND_ORDER = {"number": 0, "moment": 0, "category": 1, "term": 2, "missing": 3}
 
 
 def profile_segments(
-    frame: pl.DataFrame,
+    frame: Table,
     segment_ids: npt.NDArray[np.integer],
     columns: Sequence[ColumnPlan],
     *,

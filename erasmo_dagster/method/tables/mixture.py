@@ -14,12 +14,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property, reduce
 
 import numpy as np
 import numpy.typing as npt
 
 from erasmo_dagster.method.tables.layout import Floats, Layout
 from erasmo_dagster.method.tables.normals import Diagonal, Doubles, Observed, Tied
+from erasmo_dagster.method.threads import one_thread
 
 Labels = npt.NDArray[np.int64]
 
@@ -64,6 +66,16 @@ class Rows:
 
     def __len__(self) -> int:
         return len(self.points)
+
+    @cached_property
+    def prior(self) -> Doubles:
+        """Rows that each segment is taken to have of each category's values beside its own, float64[values]."""
+        overall = self.chosen.sum(axis=0)
+        for span in _value_spans(self.layout):
+            known = float(overall[span].sum())
+            # Where no row has the category, as in a sample, all values are alike.
+            overall[span] = PRIOR_ROWS * (overall[span] / known if known else 1 / (span.stop - span.start))
+        return np.asarray(overall)
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,18 +133,16 @@ class Density:
 
 
 def _log_shares(rows: Rows, weights: Doubles) -> Doubles:
-    counts, overall = weights.T @ rows.chosen, rows.chosen.sum(axis=0)
-    logs = np.zeros_like(counts)
-    start = 0
-    for width in rows.layout.categories:
-        span = slice(start, start + width)
-        known = float(overall[span].sum())
-        # Where no row has the category, as in a sample, all values are alike.
-        smoothed = counts[:, span] + PRIOR_ROWS * (overall[span] / known if known else 1 / width)
-        with np.errstate(divide="ignore"):
-            logs[:, span] = np.log(smoothed / smoothed.sum(axis=1, keepdims=True))
-        start += width
-    return np.maximum(logs, _LEAST_LOG)
+    smoothed = weights.T @ rows.chosen + rows.prior
+    for span in _value_spans(rows.layout):
+        smoothed[:, span] /= smoothed[:, span].sum(axis=1, keepdims=True)
+    with np.errstate(divide="ignore"):
+        return np.maximum(np.log(smoothed), _LEAST_LOG)
+
+
+def _value_spans(layout: Layout) -> tuple[slice, ...]:
+    """The values of each category among those of all categories."""
+    return tuple(slice(s.start - layout.numbers, s.stop - layout.numbers) for s in layout.category_spans)
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,7 +187,7 @@ class Fit:
 
 def responsibilities(joint: Doubles) -> tuple[Doubles, float]:
     """Posterior of each segment float64[n, k], and the log-likelihood, from :meth:`Density.log_joint`."""
-    highest = joint.max(axis=1, keepdims=True)
+    highest = reduce(np.maximum, joint.T)[:, None]  # by columns, as rows are short
     shifted = np.exp(joint - highest)
     total = shifted.sum(axis=1, keepdims=True)
     return shifted / total, float((highest + np.log(total)).sum())
@@ -191,9 +201,7 @@ def fit_mixture(rows: Rows, starts: Sequence[Labels], k: int) -> Fit:
     first: the likeliest mixture of all is often one that gives a few odd rows a segment of their own. A segment that a
     start leaves empty stays empty in its run.
     """
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
-
-    with threadpool_limits(1):  # several threads add up in another order
+    with one_thread():  # several threads add up in another order
         found = [_best_run(rows, starts, k, tied) for tied in _structures(rows)]
         return min(found, key=lambda fit: (fit.too_small, fit.bic))
 

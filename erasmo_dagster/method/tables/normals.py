@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +28,16 @@ class Observed:
     values: Doubles
     present: Mask
     patterns: tuple[tuple[Mask, Ints], ...]
+
+    @cached_property
+    def squares(self) -> Doubles:
+        """The values squared; every round of a fit asks for them."""
+        return np.square(self.values)
+
+    @cached_property
+    def counted(self) -> Doubles:
+        """1 where a row has the dimension, else 0."""
+        return self.present.astype(np.float64)
 
     @property
     def spread(self) -> float:
@@ -78,19 +89,18 @@ class Diagonal:
         """
         n, k = weights.shape
         share = prior * n / k
-        counts = weights.T @ rows.present
+        counts = weights.T @ rows.counted
         means = np.divide(weights.T @ rows.values, counts, out=np.zeros_like(counts), where=counts > 0)
-        squares = np.divide(weights.T @ rows.values**2, counts, out=np.ones_like(counts), where=counts > 0)
+        squares = np.divide(weights.T @ rows.squares, counts, out=np.ones_like(counts), where=counts > 0)
         variances = (np.maximum(squares - means**2, 0) * counts + share) / (counts + share)
         return cls(means, variances + _LEAST)
 
     def log_density(self, rows: Observed) -> Doubles:
         """float64[n, k]; a dimension that a row lacks says nothing."""
         inverse = 1 / self.variances
-        squared = rows.values**2 @ inverse.T - 2 * rows.values @ (self.means * inverse).T
-        present = rows.present.astype(np.float64)
+        squared = rows.squares @ inverse.T - 2 * rows.values @ (self.means * inverse).T
         return np.asarray(
-            -0.5 * (squared + present @ (self.means**2 * inverse + np.log(self.variances) + _LOG_2PI).T),
+            -0.5 * (squared + rows.counted @ (self.means**2 * inverse + np.log(self.variances) + _LOG_2PI).T),
         )
 
     @property

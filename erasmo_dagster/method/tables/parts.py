@@ -17,6 +17,7 @@ import polars as pl
 
 from erasmo_dagster.method.cells import column_texts
 from erasmo_dagster.method.columns import ColumnPlan, code_of, collapse
+from erasmo_dagster.method.threads import one_thread
 from erasmo_dagster.settings import TextSettings
 
 Floats = npt.NDArray[np.float32]
@@ -221,12 +222,10 @@ class DensePart:
     @classmethod
     def fit(cls, column: str, vectors: Floats, *, seed: int) -> DensePart | None:
         """From ``vectors`` float32[n, w] of the rows that have one; None where they do not differ."""
-        from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
-
         if len(vectors) < 2 or (vectors.min(axis=0) == vectors.max(axis=0)).all():
             return None
         mean = vectors.mean(axis=0, dtype=np.float64)
-        with threadpool_limits(1):  # several threads add up in another order
+        with one_thread():  # several threads add up in another order
             variances, components = _principal(vectors, mean, seed)
         varying = int((variances > _LEAST_VARIANCE * max(variances[0], _LEAST_VARIANCE)).sum())
         if variances[0] <= _LEAST_VARIANCE or not varying:

@@ -21,6 +21,7 @@ from erasmo_dagster.method.profiling.prepare import words_of
 from erasmo_dagster.method.tables.mixture import Density, Rows
 from erasmo_dagster.method.tables.parts import Floats
 from erasmo_dagster.method.tables.space import TableSpace
+from erasmo_dagster.method.threads import one_thread
 
 _TEXT_COMPONENTS = 64  # of TF-IDF, before the space's own
 
@@ -36,9 +37,7 @@ class Referee:
     """The rows of ``frame`` as described without segments; ``bits`` of partitions compare with each other."""
 
     def __init__(self, frame: pl.DataFrame, columns: Sequence[ColumnPlan], *, seed: int) -> None:
-        from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
-
-        with threadpool_limits(1):
+        with one_thread():
             space, points = TableSpace.fit(frame, columns, lambda texts: by_words(texts, seed), seed=seed)
         self._rows = Rows(space.layout, points)
         self._alone = self._lengths(np.zeros(len(points), dtype=np.int64))
@@ -60,13 +59,11 @@ class Referee:
 
     def _lengths(self, codes: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
         """Bits of each row float64[n] under the better of both structures of the numbers, parameters shared out."""
-        from threadpoolctl import threadpool_limits
-
         rows = np.arange(len(codes))
         weights = np.zeros((len(codes), int(codes.max()) + 1))
         weights[rows, codes] = 1
         lengths = []
-        with threadpool_limits(1):  # several threads add up in another order
+        with one_thread():  # several threads add up in another order
             for tied in (False, True) if self._rows.layout.numbers > 1 else (False,):
                 density = Density.fit(self._rows, weights, tied=tied)
                 cost = 0.5 * density.parameters * float(np.log(len(codes)))

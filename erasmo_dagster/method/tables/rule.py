@@ -12,6 +12,7 @@ from erasmo_dagster.method.segment_model import Arrays, Assignment
 from erasmo_dagster.method.tables.layout import Floats, Layout
 from erasmo_dagster.method.tables.mixture import Density, Rows, responsibilities
 from erasmo_dagster.method.tables.normals import Diagonal, Tied
+from erasmo_dagster.method.threads import one_thread
 
 _CHUNK = 4096  # rows whose densities are taken at a time
 
@@ -30,10 +31,8 @@ class MixedRule:
 
     def place(self, points: Floats, centers: Floats) -> Assignment:
         """As :meth:`~erasmo_dagster.method.segment_model.Rule.place`; the density says all that the centres do."""
-        from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
-
         memberships = np.empty((len(points), len(self.density.shares)), dtype=np.float32)
-        with threadpool_limits(1):  # several threads add up in another order
+        with one_thread():  # several threads add up in another order
             for start in range(0, len(points), _CHUNK):
                 rows = Rows(self.layout, points[start : start + _CHUNK])
                 memberships[start : start + _CHUNK] = responsibilities(self.density.log_joint(rows))[0]

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from erasmo_dagster.method.tables.layout import Floats, Layout
+from erasmo_dagster.method.threads import one_thread
 
 Labels = npt.NDArray[np.int64]
 
@@ -21,7 +22,6 @@ def starts(points: Floats, layout: Layout, k: int, *, count: int, seed: int) -> 
     They have k segments, and fewer only where a view has fewer different points. The first is of all dimensions.
     """
     from sklearn.cluster import KMeans
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     categories = slice(layout.numbers, layout.numbers + sum(layout.categories))
     views = [points[:, span] for span in (slice(0, layout.numbers), categories) if span.stop > span.start]
@@ -32,7 +32,7 @@ def starts(points: Floats, layout: Layout, k: int, *, count: int, seed: int) -> 
         views.append(_whitened(points[:, : layout.numbers]))
     found = []
     # Several threads add up in another order; and few flags have fewer different points than there are segments.
-    with threadpool_limits(1), warnings.catch_warnings():
+    with one_thread(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"Number of distinct clusters .* found smaller than n_clusters")
         for turn in range(count):
             view = np.ascontiguousarray(views[turn % len(views)])

@@ -1,0 +1,124 @@
+"""An attention of our own in a model of transformers: what its tokens attend to is said by a layout, not by a mask."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from erasmo_dagster.method.engines.base import rotation_limit
+
+if TYPE_CHECKING:
+    import torch
+
+_NAME = "erasmo_layout"
+_SLOT = "_erasmo_slot"
+# What an attention may be told beside the scale; anything else that is set would be left out.
+_KNOWN = frozenset({"position_ids", "cache_position", "use_cache", "output_attentions", "output_hidden_states"})
+TOLERANCE = 1e-4
+TOLERANCE_HALF = 5e-2
+
+
+class NotServedError(Exception):
+    """A model whose attention is more than a layout can say; the message says what."""
+
+
+class Layout(Protocol):
+    """What the tokens of one forward pass, without a batch dimension, attend to."""
+
+    longest: int  # tokens of the longest sequence
+
+    def attend(
+        self,
+        layer: int,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        scaling: float | None,
+        dropout: float,
+    ) -> torch.Tensor:
+        """Attention of tokens, [tokens, heads, d] each, to [tokens, heads, d]; keys may have fewer heads."""
+        ...
+
+
+@dataclass(eq=False)
+class Slot:
+    """Where a model's attention finds the layout of the pass that is under way."""
+
+    limit: int | None  # tokens of a text that the model's positions allow for
+    layout: Layout | None = None
+
+    @contextmanager
+    def holding(self, layout: Layout) -> Iterator[None]:
+        """Let the attention read ``layout`` in the block."""
+        self.layout = layout
+        try:
+            yield
+        finally:
+            self.layout = None
+
+
+def attach(model: Any) -> Slot:
+    """Have ``model`` attend by layouts. Raises NotServedError for one that does not let its attention be chosen."""
+    from transformers import AttentionInterface
+
+    AttentionInterface.register(_NAME, _attend)
+    slot = Slot(rotation_limit(model))
+    for module in model.modules():
+        if hasattr(module, "layer_idx"):
+            setattr(module, _SLOT, slot)
+    model.set_attn_implementation(_NAME)
+    if model.config.get_text_config()._attn_implementation != _NAME:
+        raise NotServedError("its attention cannot be chosen")
+    return slot
+
+
+def implementation(model: Any) -> str:
+    """The name of the model's attention as it is, which ``detach`` takes."""
+    return str(model.config.get_text_config()._attn_implementation)
+
+
+def detach(model: Any, before: str) -> None:
+    """Give ``model`` the attention back that it had."""
+    model.set_attn_implementation(before)
+
+
+def _attend(
+    module: Any,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    sliding_window: int | None = None,
+    **others: Any,
+) -> tuple[torch.Tensor, None]:
+    """As transformers calls it: [1, heads, tokens, d] to [1, tokens, heads, d].
+
+    Raises NotServedError for what is more than a scaled product over what a layout names.
+    """
+    slot: Slot | None = getattr(module, _SLOT, None)
+    if slot is None or slot.layout is None or attention_mask is not None or len(query) != 1:
+        raise NotServedError("it brings a mask of its own")
+    if sliding_window is not None and slot.layout.longest > sliding_window:
+        raise NotServedError(f"it looks back over {sliding_window} tokens only, and a text has {slot.layout.longest}")
+    if slot.limit is not None and slot.layout.longest > slot.limit:
+        raise NotServedError(f"its positions turn with texts of more than {slot.limit} tokens")
+    if odd := sorted(name for name, given in others.items() if name not in _KNOWN and not _is_unset(given)):
+        raise NotServedError(f"its attention has {odd[0]}")
+    q, k, v = (states[0].transpose(0, 1) for states in (query, key, value))
+    return slot.layout.attend(int(module.layer_idx), q, k, v, scaling, dropout)[None], None
+
+
+def _is_unset(given: Any) -> bool:
+    return given is None or given is False
+
+
+def trial_sequences(vocabulary: int) -> list[list[int]]:
+    """A few short sequences that share prefixes, to see whether a model is served."""
+    import numpy as np
+
+    a, b, c = np.random.default_rng(0).integers(0, vocabulary, (3, 9)).tolist()
+    return [a, [*a[:4], *b[:5]], [*a[:4], *b[:5], *c[:3]], c[:6], a[:3]]
