@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import resource
 import shutil
 import signal
@@ -31,6 +32,8 @@ from erasmo_dagster.store import (
 from erasmo_dagster.store.sql_models import build
 
 _HALF_THE_MARTS = 8  # models that are built by then
+# Tables of the warehouse whose rows are a version's own; stages and versions are told in others.
+_ROWS = re.compile(r"INSERT INTO (corpus|embeddings_\d+|points_\d+|segments|segment_(?!names|history)\w+) ")
 
 Kind = Literal["kill", "full", "vanish", "replace"]
 
@@ -138,7 +141,7 @@ def _strike_at(fault: Fault, project: Project, strike: Callable[[], None]) -> No
         case "write" if fault.stage == "source_table":
             _around_method(sources.Reading, "write", after=here)
         case "write":
-            _between_delete_and_insert(here)
+            _around_inserts(after=here)
         case "folder" | "checkpoint":
             _around_folders(fault.point, here)
         case "between renames":
@@ -192,23 +195,32 @@ def _around_method(
     setattr(owner, name, wrapper)
 
 
-def _between_delete_and_insert(here: Callable[[], None]) -> None:
-    original = warehouse._replace
+def _around_inserts(*, before: Callable[[], None] | None = None, after: Callable[[], None] | None = None) -> None:
+    """Call ``before`` and ``after`` around each insert of a version's rows, which is the middle of a transaction."""
+    original = warehouse.open_warehouse
 
-    class Frame:
-        """Rows that are asked for once the old ones are deleted."""
+    class Connection:
+        def __init__(self, con: Any) -> None:
+            self._con = con
 
-        def __init__(self, frame: Any) -> None:
-            self.frame = frame
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._con, name)
 
-        def to_arrow(self) -> Any:
-            here()
-            return self.frame.to_arrow()
+        def execute(self, query: str, *args: Any) -> Any:
+            rows = _ROWS.match(query) is not None
+            if rows and before is not None:
+                before()
+            result = self._con.execute(query, *args)
+            if rows and after is not None:
+                after()
+            return result
 
-    def replace(con: Any, table: str, dataset: str, version: int, frame: Any, **rest: Any) -> None:
-        original(con, table, dataset, version, Frame(frame), **rest)  # type: ignore[arg-type]
+    @contextmanager
+    def open_warehouse(*args: Any, **kwargs: Any) -> Iterator[Any]:
+        with original(*args, **kwargs) as con:
+            yield Connection(con)
 
-    _wrap(original, replace)
+    _wrap(original, open_warehouse)
 
 
 def _around_folders(point: str, here: Callable[[], None]) -> None:
@@ -267,7 +279,7 @@ def _fill(fault: Fault, project: Project) -> None:
     original: Any
     match fault.point:
         case "warehouse":
-            _wrapped(warehouse._replace, before=full)
+            _around_inserts(before=full)
             original = warehouse.open_warehouse
         case "folder":
             original = files.whole_folder
