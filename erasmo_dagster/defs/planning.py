@@ -13,9 +13,8 @@ import polars as pl
 
 from erasmo_dagster.defs.encoding import Encoded, encode, forget_unfinished, way_of_reading
 from erasmo_dagster.defs.points import drawn_in
-from erasmo_dagster.defs.sampling import snapshot_chunks, text_rows
 from erasmo_dagster.defs.stages import StageRun, settings_digests
-from erasmo_dagster.defs.summarizing import summarize_texts
+from erasmo_dagster.defs.summarizing import corpus_rows, summarize_source
 from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.method.drift import population_stability_index, share_beyond
 from erasmo_dagster.method.fitted import FittedClustering, FittedState
@@ -31,9 +30,9 @@ from erasmo_dagster.refresh.decision import (
     decide_by_rows,
 )
 from erasmo_dagster.store.artifacts import adapter_dir, snapshot_path, state_dir, version_dir
-from erasmo_dagster.store.corpus import Corpus, corpus_file, corpus_in, corpus_of, count_rows, read_hashes
+from erasmo_dagster.store.corpus import Corpus, corpus_file, corpus_in, corpus_of, count_rows
 from erasmo_dagster.store.sources import Fingerprint, is_unchanged, schema_changes
-from erasmo_dagster.store.standing import standing_rows
+from erasmo_dagster.store.standing import match_rows
 from erasmo_dagster.store.vectors import read_vectors, write_joined
 from erasmo_dagster.store.versions import (
     FITTED_STATE,
@@ -146,7 +145,7 @@ def _texts(run: StageRun, standing: Standing) -> Iterator[Corpus]:
     """The rows of this run's source as the standing plan writes them, in a file that is gone afterwards."""
     path = snapshot_path(run.project, run.dataset, run.inputs["source_table"].version)
     plan = standing.state.text
-    written = (text_rows(frame, summarize_texts(run, frame, plan).frame, plan) for frame in snapshot_chunks(path))
+    written = corpus_rows(path, plan, summarize_source(run, path, plan))
     with corpus_file(written, version_dir(run.project, run.dataset, run.version)) as file:
         yield corpus_in(file)
 
@@ -174,34 +173,21 @@ def _measure_drift(run: StageRun, standing: Standing, corpus: Corpus) -> tuple[D
             write_joined(con, run.dataset, run.version, corpus, encoded.width, parts=encoded.parts)
             details = {"encoder": encoded.encoder, "width": encoded.width, **encoded.read.details()}
             link_stage(con, run.dataset, run.version, StageOutput(NEW_VECTORS, run.version, encoded.encoder, details))
-        rows = read_hashes(con, corpus)
-        segmented = standing_rows(con, run.dataset, standing.version)
-        trained = corpus_of(run.dataset, standing.trained["text_corpus"].version)
-        later = read_hashes(con, corpus, without=trained)
+        rows = match_rows(con, run.dataset, standing.version, corpus)
     forget_unfinished(run, encoded.encoder)
-    since = rows["entity_key"].is_in(later["entity_key"].implode()).to_numpy()
-    points: npt.NDArray[np.float32] = np.zeros((0, 0), dtype=np.float32)
-
-    def points_of(some: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
-        """Those of ``some`` rows; of those that came since the training as well, in one go."""
-        nonlocal points
-        wanted = some | since
-        read = _points(run, standing, encoded, rows.filter(pl.Series(wanted)))
-        points = read[since[wanted]]
-        found: npt.NDArray[np.float32] = read[some[wanted]]
-        return found
-
-    placed = place_rows(rows, points_of, segmented, fitted)
-    if later.height and not len(points):
-        points = _points(run, standing, encoded, rows.filter(pl.Series(since)))
+    changed = rows.changed
+    new, since = changed["new"].to_numpy(), changed["since"].to_numpy()
+    points = _points(run, standing, encoded, changed.select("entity_key", "text_hash"))
+    new_keys = changed["entity_key"].filter(changed["new"])
+    placed = place_rows(rows.segment_ids, rows.confidence, rows.new, new_keys, points[new], fitted)
     ids, counts = np.unique(placed.segment_ids, return_counts=True)
     sizes = dict(zip(ids.tolist(), counts.tolist(), strict=True))
     return Drift(
         psi=population_stability_index(fitted.rows_by_id, sizes),
-        new_rows=later.height,
+        new_rows=int(since.sum()),
         beyond=share_beyond(
-            points,
-            fitted.labels(placed.segment_ids[since]),
+            points[since],
+            fitted.labels(placed.segment_ids[rows.since]),
             fitted.model,
             fitted.reach,
             noise_share=fitted.noise_share,

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from erasmo_dagster import progress
+from erasmo_dagster.defs.sampling import snapshot_chunks, text_rows
 from erasmo_dagster.defs.stages import StageRun
 from erasmo_dagster.method.endpoints import shown_url
 from erasmo_dagster.method.memory import release_memory
@@ -40,6 +42,33 @@ class Summarized:
     frame: pl.DataFrame
     summaries: pl.Series
     details: dict[str, Any]
+
+
+def summarize_source(run: StageRun, snapshot: Path, plan: TextPlan) -> Summarized | None:
+    """The text columns of all rows with summaries in the place of long texts; None where none are asked for.
+
+    A text is summarized once, wherever it stands, and the work is told for the table: its texts are read as one.
+    """
+    if _settings(run, plan) is None:
+        return None
+    table = pl.scan_parquet(snapshot, glob=False)
+    kinds = table.collect_schema()
+    texts = [column.name for column in plan.columns if kinds.get(column.name) == pl.String]
+    done = summarize_texts(run, table.select(texts).collect(), plan)
+    return done if done.details else None
+
+
+def corpus_rows(snapshot: Path, plan: TextPlan, summarized: Summarized | None) -> Iterator[pl.DataFrame]:
+    """The corpus in the snapshot's order, some rows at a time: entity_key, text_hash, clauses, and any summaries."""
+    start = 0
+    for frame in snapshot_chunks(snapshot):
+        if summarized:
+            written = frame.with_columns(summarized.frame.slice(start, frame.height))
+            summaries = summarized.summaries.slice(start, frame.height)
+            yield text_rows(frame, written, plan).with_columns(summaries)
+        else:
+            yield text_rows(frame, frame, plan)
+        start += frame.height
 
 
 def summarize_texts(run: StageRun, frame: pl.DataFrame, plan: TextPlan) -> Summarized:

@@ -191,16 +191,6 @@ def write_memberships(con: duckdb.DuckDBPyConnection, dataset: str, version: int
     _replace(con, "segment_memberships", dataset, version, memberships)
 
 
-def read_memberships(con: duckdb.DuckDBPyConnection, dataset: str, version: int) -> pl.DataFrame:
-    """A version's memberships by entity_key and segment_id: entity_key, segment_id, membership."""
-    return frame_of(
-        con,
-        "SELECT entity_key, segment_id, membership FROM segment_memberships"
-        " WHERE dataset = ? AND version = ? ORDER BY entity_key, segment_id",
-        [dataset, version],
-    )
-
-
 def write_candidates(
     con: duckdb.DuckDBPyConnection, dataset: str, version: int, candidates: Sequence[Mapping[str, Any]]
 ) -> None:

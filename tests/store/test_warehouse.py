@@ -15,8 +15,6 @@ import pytest
 from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.store import vectors as ve
 from erasmo_dagster.store import warehouse as wh
-from erasmo_dagster.store.standing import standing_rows
-from erasmo_dagster.store.versions import FITTED_STATE, link_stage, record_stage
 
 
 @pytest.fixture
@@ -90,24 +88,6 @@ def test_a_segment_keeps_the_moment_that_it_was_assigned_at_and_gets_this_one_wh
         assert before <= moments[1] == moments[2] <= wh.now(con)
         wh.write_segments(con, "a", 1, wh.read_segments(con, "a", 1))
         assert wh.read_segments(con, "a", 1)["assigned_at"].to_list() == moments
-
-
-def test_rows_stand_beside_their_texts_and_those_of_the_training_that_went_come_last(path: Path) -> None:
-    moment = datetime(2026, 1, 2)
-    with wh.open_warehouse(path) as con:
-        for version, keys in ((1, ("2", "3", "1")), (2, ("2", "1")), (3, ("9",))):
-            wh.write_corpus(con, "a", version, corpus(*keys))
-            wh.write_segments(con, "a", version, segments(moment, *keys))
-            for stage in ("text_corpus", "segments"):
-                record_stage(con, "a", version, stage, inputs_hash="", details={})
-        con.execute("UPDATE corpus SET text_hash = 'before' WHERE version = 1 AND entity_key = '1'")
-        wh.write_segments(con, "b", 2, segments(None, "1", "2"))
-        trained = record_stage(con, "a", 1, FITTED_STATE, inputs_hash="", details={})
-        link_stage(con, "a", 2, trained)
-        told = (3, 0.5, moment)
-        now = [("1", "h1", *told, 2), ("2", "h2", *told, 2)]
-        assert standing_rows(con, "a", 2).rows() == [*now, ("1", "before", *told, 1), ("3", "h3", *told, 1)]
-        assert standing_rows(con, "a", 1).height == 3
 
 
 def test_vectors_are_read_by_text(path: Path) -> None:

@@ -4,7 +4,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import dagster as dg
-import duckdb
 import numpy as np
 import numpy.typing as npt
 import polars as pl
@@ -23,13 +22,13 @@ from erasmo_dagster.method.drift import segment_reach
 from erasmo_dagster.method.fitted import FittedClustering, FittedState
 from erasmo_dagster.method.matching import SegmentMatch, assign_ids, match_segments
 from erasmo_dagster.method.measures import stability_measures
-from erasmo_dagster.method.placing import Placement, membership_rows, place_rows
+from erasmo_dagster.method.placing import membership_rows, place_rows
 from erasmo_dagster.method.steadiness import steadiness
 from erasmo_dagster.settings.clustering import ON_COLUMNS
 from erasmo_dagster.store.artifacts import state_dir, text_dir, vectors_dir
 from erasmo_dagster.store.corpus import corpus_of, read_hashes
 from erasmo_dagster.store.names import next_segment_id
-from erasmo_dagster.store.standing import standing_rows
+from erasmo_dagster.store.standing import match_rows
 from erasmo_dagster.store.vectors import read_embeddings, write_embeddings
 from erasmo_dagster.store.versions import (
     FITTED_STATE,
@@ -40,7 +39,6 @@ from erasmo_dagster.store.versions import (
     stage_output,
 )
 from erasmo_dagster.store.warehouse import (
-    read_memberships,
     read_segments,
     write_candidates,
     write_memberships,
@@ -123,42 +121,24 @@ def _keep(run: StageRun, standing: StageOutput, rows: pl.DataFrame, vectors: npt
     fitted = FittedState.load(state_dir(run.project, run.dataset, standing.version)).clustering
     assert fitted is not None
     with run.warehouse.get_connection() as con:
-        before = standing_rows(con, run.dataset, run.plan.standing or 0)
+        corpus = corpus_of(run.dataset, run.inputs["text_corpus"].version)
+        stood = match_rows(con, run.dataset, run.plan.standing or 0, corpus)
         trained_by = stage_output(con, run.dataset, run.plan.standing or 0, FITTED_STATE)
     points = drawn_in(run, fitted, run.plan.fitted or 0, rows, vectors)
-    placed = place_rows(rows, lambda some: points[some], before, fitted)
-    with run.warehouse.get_connection() as con:
-        carried = _carried_memberships(con, run.dataset, rows["entity_key"], before, placed)
-    kept = int(placed.kept.sum())
-    since = rows.join(before, on=["entity_key", "text_hash"], how="left", maintain_order="left")
+    new_keys = rows["entity_key"].filter(pl.Series(stood.new))
+    placed = place_rows(stood.segment_ids, stood.confidence, stood.new, new_keys, points[stood.new], fitted)
+    assigned = int(stood.new.sum())
+    kept = len(stood.new) - assigned
     return _Segmented(
         fitted,
         points,
         placed.segment_ids,
         placed.confidence,
-        pl.concat([carried, placed.memberships]),
-        since["assigned_at"],
+        pl.concat([stood.memberships, placed.memberships]),
+        stood.assigned_at,
         trained_by,
-        {"kept": kept, "assigned": len(placed.kept) - kept, "notes": []},
-        {"rows_kept": kept, "rows_assigned": len(placed.kept) - kept, "segments_of_version": run.plan.fitted},
-    )
-
-
-def _carried_memberships(
-    con: duckdb.DuckDBPyConnection, dataset: str, entity_keys: pl.Series, before: pl.DataFrame, placed: Placement
-) -> pl.DataFrame:
-    """The memberships of the rows that kept their segment, as they were: entity_key, segment_id, membership."""
-    own = pl.DataFrame({"entity_key": entity_keys, "like": placed.like}).filter(pl.col("like") >= 0)
-    versions = before["segments_version"].unique().to_list()
-    known = pl.concat(
-        read_memberships(con, dataset, version).with_columns(segments_version=pl.lit(version, pl.Int32))
-        for version in versions
-    )
-    stood = before.select("segments_version", stood="entity_key").with_row_index("like").cast({"like": pl.Int64})
-    return (
-        own.join(stood, on="like")
-        .join(known.rename({"entity_key": "stood"}), on=["stood", "segments_version"])
-        .select("entity_key", "segment_id", "membership")
+        {"kept": kept, "assigned": assigned, "notes": []},
+        {"rows_kept": kept, "rows_assigned": assigned, "segments_of_version": run.plan.fitted},
     )
 
 

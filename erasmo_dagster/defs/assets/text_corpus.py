@@ -1,17 +1,13 @@
 """Rows as text."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import dagster as dg
 import numpy as np
 import polars as pl
 
 from erasmo_dagster.defs.partitions import dataset_partitions
 from erasmo_dagster.defs.resources import WarehouseResource
-from erasmo_dagster.defs.sampling import snapshot_chunks, text_rows
-from erasmo_dagster.defs.stages import CODE_VERSIONS, OWNERS, StageRun, begin_stage
-from erasmo_dagster.defs.summarizing import Summarized, summarize_texts
+from erasmo_dagster.defs.stages import CODE_VERSIONS, OWNERS, begin_stage
+from erasmo_dagster.defs.summarizing import corpus_rows, summarize_source
 from erasmo_dagster.method.fitted import FittedState
 from erasmo_dagster.method.textual import TextPlan, fit_text, sample_texts
 from erasmo_dagster.settings import DatasetSettings
@@ -40,12 +36,12 @@ def text_corpus(context: dg.AssetExecutionContext, warehouse: WarehouseResource)
         plan = fit_text(table, settings)
     else:
         plan = FittedState.load(text_dir(run.project, run.dataset, standing.version)).text
-    summarized = _summarized(run, table, plan)
+    summarized = summarize_source(run, snapshot, plan)
     by = [summarized.details["summarizers"]] if summarized else []
     hashed = run.hash_inputs({**plan.model_dump(mode="json"), "settings": plan.settings.deciding()}, *by)
     FittedState(text=plan, clustering=None).save(text_dir(run.project, run.dataset, run.version))
     rows = int(table.select(pl.len()).collect().item())
-    written = _corpus(snapshot, plan, summarized)
+    written = corpus_rows(snapshot, plan, summarized)
     beside = version_dir(run.project, run.dataset, run.version)
     # The texts are made before the warehouse is locked.
     with corpus_file(written, beside) as file, warehouse.get_connection() as con:
@@ -76,32 +72,6 @@ def text_corpus(context: dg.AssetExecutionContext, warehouse: WarehouseResource)
             "sample": dg.MetadataValue.md("\n\n".join(f"> {text}" for text in samples)),
         },
     )
-
-
-def _summarized(run: StageRun, table: pl.LazyFrame, plan: TextPlan) -> Summarized | None:
-    """The texts of all rows with summaries in the place of long ones; None where none are asked for.
-
-    A text is summarized once, wherever it stands, and the work is told for the table: its texts are read as one.
-    """
-    if plan.settings.summarize is None and run.settings.text.summarize is None:
-        return None
-    kinds = table.collect_schema()
-    texts = [column.name for column in plan.columns if kinds.get(column.name) == pl.String]
-    done = summarize_texts(run, table.select(texts).collect(), plan)
-    return done if done.details else None
-
-
-def _corpus(snapshot: Path, plan: TextPlan, summarized: Summarized | None) -> Iterator[pl.DataFrame]:
-    """The corpus in the snapshot's order, some rows at a time; it is sorted where it is read."""
-    start = 0
-    for frame in snapshot_chunks(snapshot):
-        if summarized:
-            written = frame.with_columns(summarized.frame.slice(start, frame.height))
-            summaries = summarized.summaries.slice(start, frame.height)
-            yield text_rows(frame, written, plan).with_columns(summaries)
-        else:
-            yield text_rows(frame, frame, plan)
-        start += frame.height
 
 
 def _masked(plan: TextPlan, settings: DatasetSettings) -> TextPlan:
