@@ -42,7 +42,7 @@ def _changed_project(project: Project, name: str) -> Project:
     with open_warehouse(project.warehouse) as con:
         source = stage_output(con, name, published_versions(con)[name], "source_table")
     assert source is not None
-    table = pl.read_parquet(snapshot_path(project, name, source.version)).drop(ENTITY_KEY)
+    table = pl.read_parquet(snapshot_path(project, name, source.version), glob=False).drop(ENTITY_KEY)
     (project.home / "demo" / "datasets").mkdir(parents=True, exist_ok=True)
     key = load_dataset(project, name).key[0]
     edit(table, key).write_parquet(project.home / "demo" / f"{name}.parquet")

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from erasmo_dagster import files
 from erasmo_dagster.defs import stages
-from erasmo_dagster.method import files, training
+from erasmo_dagster.method import training
 from erasmo_dagster.settings import Project
 from erasmo_dagster.store import (
     artifacts,

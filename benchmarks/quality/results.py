@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 from benchmarks.quality.methods import DEFAULT, versions_of
 from erasmo_dagster.errors import ErasmoError, disk_errors
 from erasmo_dagster.experiments.machine import machine
+from erasmo_dagster.files import whole_file
 
 FIGURES = ("ari", "nmi", "acc", "gower_silhouette", "eta2", "stability", "seeds", "order")
 COSTS = ("seconds", "peak_mb")
@@ -143,14 +143,8 @@ def write_results(out: Path, rows: Sequence[Row], settings: Mapping[str, Any]) -
         "rows": [asdict(row) for row in rows],
         "means": means(rows),
     }
-    temporary = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}.tmp")
-    with disk_errors(out.parent):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            temporary.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-            temporary.replace(out)
-        finally:
-            temporary.unlink(missing_ok=True)
+    with whole_file(out) as file:
+        file.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return results
 
 

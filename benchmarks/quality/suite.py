@@ -17,7 +17,7 @@ from pydantic import Field, ValidationError, field_validator
 
 from erasmo_dagster import progress
 from erasmo_dagster.errors import ErasmoError
-from erasmo_dagster.method.files import file_sha256
+from erasmo_dagster.files import file_sha256
 from erasmo_dagster.method.textual import TextPlan, fit_text
 from erasmo_dagster.settings import DatasetSettings, Project, Settings, SourceSettings
 from erasmo_dagster.settings.base import Strings

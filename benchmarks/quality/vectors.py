@@ -17,6 +17,7 @@ import polars as pl
 
 from benchmarks.quality.memory import so_far
 from erasmo_dagster.errors import disk_errors
+from erasmo_dagster.files import whole_file
 from erasmo_dagster.method.embedding import embed_rows
 from erasmo_dagster.method.encoders.kinds import fit_encoder, identify, open_encoder
 from erasmo_dagster.method.memory import release_memory
@@ -112,9 +113,8 @@ def _seconds(file: Path) -> float:
 
 
 def _write(file: Path, text: str) -> None:
-    temporary = file.with_name(f"{file.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(file)
+    with whole_file(file) as written:
+        written.write_text(text, encoding="utf-8")
 
 
 def _digest(*parts: Any) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import median
@@ -14,6 +13,7 @@ from typing import Any
 from benchmarks.quality.methods import code_of_files, versions_of
 from erasmo_dagster.errors import ErasmoError, disk_errors
 from erasmo_dagster.experiments.machine import machine
+from erasmo_dagster.files import whole_file
 
 PARTS = ("embedding", "finetuning", "text", "clustering", "memory", "lineage", "precision")
 _PACKAGES = (
@@ -96,14 +96,8 @@ def write_results(out: Path, results: Mapping[str, Any]) -> None:
     """Write the results file, whole or not at all. Raises ErasmoError for a full disk."""
     ordered = {name: results[name] for name in results if name not in PARTS}
     ordered |= {name: results[name] for name in PARTS if name in results}
-    temporary = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}.tmp")
-    with disk_errors(out.parent):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            temporary.write_text(json.dumps(ordered, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-            temporary.replace(out)
-        finally:
-            temporary.unlink(missing_ok=True)
+    with whole_file(out) as file:
+        file.write_text(json.dumps(ordered, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def read_results(file: Path) -> dict[str, Any]:

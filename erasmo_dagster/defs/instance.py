@@ -21,6 +21,7 @@ from erasmo_dagster.defs.runs import PROCESS_TAG, end_dead_runs, process_name
 from erasmo_dagster.defs.stages import REASON_TAG
 from erasmo_dagster.defs.watching import PARTITION_TAG
 from erasmo_dagster.errors import ErasmoError
+from erasmo_dagster.files import whole_file
 from erasmo_dagster.settings import Project, readable_datasets
 from erasmo_dagster.store.checks import failed_gate
 from erasmo_dagster.store.marts import MartTestError
@@ -54,9 +55,8 @@ run_monitoring:
     file = home / "dagster.yaml"
     current = file.read_text() if file.is_file() else _HEADER
     if current.startswith(_HEADER) and current != text:
-        temporary = file.with_suffix(".tmp")
-        temporary.write_text(text)
-        temporary.replace(file)
+        with whole_file(file) as written:
+            written.write_text(text)
     return home
 
 

@@ -131,7 +131,7 @@ def _read(
     written = folder / f".{entry.name}.parquet"
     try:
         snapshot = snapshot_source(entry.name, settings, project, written)
-        frame = pl.read_parquet(written).sort(ENTITY_KEY)
+        frame = pl.read_parquet(written, glob=False).sort(ENTITY_KEY)
     except ErasmoError as error:
         if entry.source is None:
             raise

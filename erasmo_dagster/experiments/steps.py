@@ -24,6 +24,7 @@ from erasmo_dagster import progress
 from erasmo_dagster.errors import ErasmoError, disk_errors
 from erasmo_dagster.experiments.cells import Embedding, Table
 from erasmo_dagster.experiments.readings import Late, ReadsForAll
+from erasmo_dagster.files import whole_file
 from erasmo_dagster.method.baselines import baseline_vectors
 from erasmo_dagster.method.embedding import embed_rows
 from erasmo_dagster.method.encoders.kinds import fit_encoder, open_encoder
@@ -147,7 +148,7 @@ class Steps:
                 _write(folder / "plan.json", plan.model_dump_json())
                 _write(folder / _DONE, json.dumps({"rows": frame.height}))
         plan = TextPlan.model_validate_json((folder / "plan.json").read_bytes())
-        return Corpus(pl.read_parquet(folder / "corpus.parquet")["clauses"].to_list(), plan)
+        return Corpus(pl.read_parquet(folder / "corpus.parquet", glob=False)["clauses"].to_list(), plan)
 
     def _fit(self, embedding: Embedding, folder: Path) -> dict[str, Any]:
         table, settings = embedding.trained_on, embedding.trained_with
@@ -310,6 +311,5 @@ def _write_vectors(folder: Path, vectors: Floats) -> None:
 
 
 def _write(file: Path, text: str) -> None:
-    temporary = file.with_name(f"{file.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(file)
+    with whole_file(file) as written:
+        written.write_text(text, encoding="utf-8")

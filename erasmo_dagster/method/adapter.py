@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from erasmo_dagster.errors import ErasmoError
+from erasmo_dagster.files import checksums, damaged, whole_folder
 from erasmo_dagster.method.base_models import LocalModel
 from erasmo_dagster.method.batches import TrainingTexts, split_rows
 from erasmo_dagster.method.checkpoints import Checkpoints
-from erasmo_dagster.method.files import checksums, damaged, whole_folder
 from erasmo_dagster.method.loading import ADAPTER_MANIFEST, LoadedModel, load_base, load_model, pick_device, token_limit
 from erasmo_dagster.method.lora import fuse_lora
 from erasmo_dagster.method.losses import TokenLoss

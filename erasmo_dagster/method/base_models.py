@@ -16,8 +16,8 @@ from pathlib import Path
 from filelock import FileLock
 
 from erasmo_dagster.errors import ErasmoError, disk_errors
+from erasmo_dagster.files import file_sha256
 from erasmo_dagster.method import hub
-from erasmo_dagster.method.files import file_sha256
 from erasmo_dagster.method.gguf import read_manifest, unpack_gguf
 from erasmo_dagster.method.packaged import MODELS, PackagedModel, unpack_packaged
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from erasmo_dagster.method.files import checksums, damaged, whole_folder
+from erasmo_dagster.files import checksums, damaged, whole_folder
 
 if TYPE_CHECKING:
     import torch

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from erasmo_dagster.errors import ErasmoError
-from erasmo_dagster.method.files import file_sha256, whole_folder
+from erasmo_dagster.files import file_sha256, whole_folder
 from erasmo_dagster.method.segment_model import SegmentModel
 from erasmo_dagster.method.tables.space import TableSpace
 from erasmo_dagster.method.textual import TextPlan

@@ -12,7 +12,7 @@ from typing import Any
 
 from erasmo_dagster import progress
 from erasmo_dagster.errors import ErasmoError
-from erasmo_dagster.method.files import checksums, whole_folder
+from erasmo_dagster.files import checksums, whole_folder
 from erasmo_dagster.method.memory import release_memory
 from erasmo_dagster.method.quiet import quiet_libraries
 

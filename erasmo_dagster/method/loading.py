@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from erasmo_dagster.errors import ErasmoError
+from erasmo_dagster.files import damaged
 from erasmo_dagster.method.base_models import LocalModel
 from erasmo_dagster.method.cores import use_cores
-from erasmo_dagster.method.files import damaged
 from erasmo_dagster.method.gguf import read_manifest
 from erasmo_dagster.method.quiet import quiet_libraries
 

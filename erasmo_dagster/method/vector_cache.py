@@ -14,7 +14,8 @@ from typing import Self
 
 import numpy as np
 
-from erasmo_dagster.errors import ErasmoError, disk_errors
+from erasmo_dagster.errors import ErasmoError
+from erasmo_dagster.files import whole_file
 
 _DIGEST = 16  # bytes of a text's hash
 _SUFFIX = ".safetensors"
@@ -127,14 +128,8 @@ class VectorCache:
         tensors = {"digests": digests, "vectors": vectors, "truncated": cut}
         last = max((int(part.stem) for part in self._parts()), default=0)
         part = self.folder / f"{last + 1:06}{_SUFFIX}"
-        temporary = part.with_suffix(".tmp")
-        with disk_errors(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            try:
-                save_file(tensors, temporary, metadata={"checksum": _checksum(tensors)})
-                temporary.rename(part)
-            finally:
-                temporary.unlink(missing_ok=True)
+        with whole_file(part) as written:
+            save_file(tensors, written, metadata={"checksum": _checksum(tensors)})
         self._buffer.clear()
         self._held[part] = _Part(_keys(digests), np.ones(len(digests), dtype=bool))
 

@@ -11,7 +11,8 @@ from typing import Any
 import duckdb
 import numpy as np
 
-from erasmo_dagster.errors import ErasmoError, disk_errors
+from erasmo_dagster.errors import ErasmoError
+from erasmo_dagster.files import whole_file
 from erasmo_dagster.method import plots
 from erasmo_dagster.method.fitted import FittedState
 from erasmo_dagster.report.gather import gather_report
@@ -39,13 +40,8 @@ def write_page(text: str, path: Path) -> Path:
     path = path.expanduser()
     if path.is_dir() or not path.parent.is_dir():
         raise ErasmoError(f"Got {path} to write to", expected="a file in a folder that exists")
-    temporary = path.with_name(f".{path.name}.tmp")
-    with disk_errors(path.parent):
-        try:
-            temporary.write_text(text, encoding="utf-8")
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+    with whole_file(path) as written:
+        written.write_text(text, encoding="utf-8")
     return path
 
 

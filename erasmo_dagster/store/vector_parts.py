@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from erasmo_dagster.errors import ErasmoError, disk_errors
+from erasmo_dagster.errors import ErasmoError
+from erasmo_dagster.files import whole_file
 
 _SUFFIX = ".parquet"
 _log = logging.getLogger(__name__)
@@ -57,20 +58,14 @@ class VectorParts:
             }
         )
         file = self.folder / f"{max((int(held.stem) for held in self.files), default=0) + 1:06}{_SUFFIX}"
-        temporary = file.with_suffix(".tmp")
-        with disk_errors(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            try:
-                # No encoding makes such numbers smaller.
-                pq.write_table(
-                    table, temporary, compression="none", use_dictionary=False, write_page_checksum=True,
-                    write_statistics=False, row_group_size=4096,
-                )  # fmt: skip
-                with temporary.open("rb") as written:
-                    os.fsync(written.fileno())
-                temporary.rename(file)
-            finally:
-                temporary.unlink(missing_ok=True)
+        with whole_file(file) as temporary:
+            # No encoding makes such numbers smaller.
+            pq.write_table(
+                table, temporary, compression="none", use_dictionary=False, write_page_checksum=True,
+                write_statistics=False, row_group_size=4096,
+            )  # fmt: skip
+            with temporary.open("rb") as written:
+                os.fsync(written.fileno())
         self._hold(file, vectors.shape[1], len(text_hashes))
 
     def remove(self) -> None:

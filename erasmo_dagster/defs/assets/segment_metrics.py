@@ -128,7 +128,7 @@ def _stability(fitted: FittedClustering) -> Any:
 def _truth(run: StageRun, label: str, entity_keys: pl.Series) -> list[str | None]:
     """The label of each entity, as text, in the order of ``entity_keys``; the one place that reads it."""
     path = snapshot_path(run.project, run.dataset, run.inputs["source_table"].version)
-    truth = pl.read_parquet(path, columns=[ENTITY_KEY, label]).select(
+    truth = pl.read_parquet(path, columns=[ENTITY_KEY, label], glob=False).select(
         pl.col(ENTITY_KEY).alias("entity_key"), pl.col(label).cast(pl.String).alias("truth")
     )
     joined = entity_keys.to_frame("entity_key").join(truth, on="entity_key", how="left", maintain_order="left")

@@ -17,9 +17,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from erasmo_dagster.errors import ErasmoError
+from erasmo_dagster.files import checksums, damaged, whole_folder
 from erasmo_dagster.method.base_models import LocalModel, resolve
 from erasmo_dagster.method.encoders.base import Encoder, FittedEncoder
-from erasmo_dagster.method.files import checksums, damaged, whole_folder
 from erasmo_dagster.method.textual import TextPlan, join_clauses
 from erasmo_dagster.settings import (
     CausalLMOptions,

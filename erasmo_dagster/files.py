@@ -1,4 +1,4 @@
-"""Folders that are whole or absent, and the checksums that tell a damaged file."""
+"""Files and folders that are whole or absent, and the checksums that tell a damaged file."""
 
 from __future__ import annotations
 
@@ -35,6 +35,22 @@ def whole_folder(final: Path) -> Iterator[Path]:
                 temporary.rename(final)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def whole_file(final: Path) -> Iterator[Path]:
+    """Yield a path beside ``final``, whose file takes its place when the block ends well, and is removed otherwise.
+
+    The folder is made where there is none. Raises ErasmoError when the disk is full.
+    """
+    temporary = final.with_name(f".{final.name}.{uuid.uuid4().hex[:8]}.tmp")
+    with disk_errors(final.parent):
+        final.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            temporary.replace(final)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def file_sha256(path: Path) -> str:
