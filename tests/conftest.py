@@ -7,6 +7,7 @@ import os
 # Tiny models gain nothing from threads, and lose much where something else uses the cores. Set before torch is loaded.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from collections.abc import Iterator
 from pathlib import Path
 from textwrap import dedent
 
@@ -35,6 +36,17 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 def _no_project_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("ERASMO_PROJECT", "ERASMO_HOME", "DAGSTER_HOME"):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """torch with one thread: two processes run the tests, and sums come out the same everywhere."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

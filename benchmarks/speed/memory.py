@@ -12,21 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.quality.memory import Peak
+from erasmo_dagster.defs.stages import CODE_VERSIONS
 from erasmo_dagster.settings import Project, open_project
 
 DATASET = "people"
 SIZES = {"quick": (10_000,), "default": (10_000, 100_000), "full": (10_000, 100_000, 1_000_000)}
-STAGES = (
-    "source_table",
-    "refresh_plan",
-    "text_corpus",
-    "adapter",
-    "embeddings",
-    "segments",
-    "segment_metrics",
-    "segment_profile",
-    "published_segments",
-)
+STAGES = (*CODE_VERSIONS, "published_segments")
 _YAML = """\
 source: {{path: {name}.parquet}}
 key: id

@@ -7,11 +7,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from erasmo_dagster.method.textual import join_clauses, shuffle_clauses
 
 if TYPE_CHECKING:
     import torch
+
+# Token ids of several texts.
+Sequences = Sequence[Sequence[int] | npt.NDArray[np.int32]]
 
 # What a random stream is for; the second number of its seed.
 _SPLIT, _ORDER, _CLAUSES, _HELD_OUT, _DROPOUT = range(5)
@@ -115,7 +119,7 @@ def split_by_tokens(
     return groups
 
 
-def padded(sequences: Sequence[Sequence[int]], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+def padded(sequences: Sequences, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     """Token ids padded on the right with 0, and the mask of the real ones; both int64 [n, longest]."""
     import torch
 
@@ -123,6 +127,6 @@ def padded(sequences: Sequence[Sequence[int]], device: torch.device) -> tuple[to
     ids = torch.zeros((len(sequences), longest), dtype=torch.long)
     mask = torch.zeros_like(ids)
     for i, sequence in enumerate(sequences):
-        ids[i, : len(sequence)] = torch.tensor(sequence, dtype=torch.long)
+        ids[i, : len(sequence)] = torch.as_tensor(sequence, dtype=torch.long)
         mask[i, : len(sequence)] = 1
     return ids.to(device), mask.to(device)

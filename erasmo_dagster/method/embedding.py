@@ -22,7 +22,8 @@ class EmbeddingResult:
     """Vectors of the rows, in their order, and what they took.
 
     ``vectors`` is float32 [rows, d]. ``distinct_texts`` counts the texts, ``known_texts`` those of them that the cache
-    had, and ``tokens`` what the encoder read of the others. ``cut`` bool[rows] says whose text was cut, as far as the
+    had, ``tokens`` what the encoder read of the others, and ``computed`` those of them that it did not take from
+    another text's beginning. ``cut`` bool[rows] says whose text was cut, as far as the
     encoder tells, and ``truncated_rows`` counts them.
     """
 
@@ -31,6 +32,7 @@ class EmbeddingResult:
     distinct_texts: int
     cut: np.ndarray
     tokens: int
+    computed: int
     seconds: float
     known_texts: int = 0
 
@@ -69,7 +71,7 @@ def embed_rows(
     started = time.monotonic()
     total = np.zeros((0, 0), dtype=np.float32)
     cut = np.zeros(len(rows), dtype=bool)
-    distinct_texts = known_texts = tokens = 0
+    distinct_texts = known_texts = tokens = computed = 0
     orders = 0
     for ordered in _orders(rows, settings.permutations, seed, features):
         distinct, where = _distinct([join_clauses(clauses) for clauses in ordered])
@@ -83,6 +85,7 @@ def embed_rows(
         distinct_texts += len(distinct)
         known_texts += encoded.known
         tokens += encoded.tokens
+        computed += encoded.computed
         orders += 1
     if orders > 1:
         total /= orders
@@ -94,6 +97,7 @@ def embed_rows(
         distinct_texts=distinct_texts,
         cut=cut,
         tokens=tokens,
+        computed=computed,
         seconds=time.monotonic() - started,
         known_texts=known_texts,
     )
@@ -132,6 +136,7 @@ class _Encoded:
     truncated: np.ndarray  # bool [n]
     known: int  # texts that the cache had
     tokens: int  # that the encoder read
+    computed: int  # of those, what it did not know from another text
 
 
 def _encoded(texts: Sequence[str], encoder: Encoder, cache: VectorCache | None) -> _Encoded:
@@ -147,7 +152,7 @@ def _encoded(texts: Sequence[str], encoder: Encoder, cache: VectorCache | None) 
         missing = np.setdiff1d(missing, positions)
     known = len(texts) - len(missing)
     if not len(missing):
-        return _Encoded(vectors, truncated, known, tokens=0)
+        return _Encoded(vectors, truncated, known, tokens=0, computed=0)
     rest = [texts[i] for i in missing.tolist()]
     left = len(rest)
     with closing(_parts(rest, encoder)) as parts:
@@ -162,7 +167,8 @@ def _encoded(texts: Sequence[str], encoder: Encoder, cache: VectorCache | None) 
             left -= len(positions)
     if left:
         raise ErasmoError(f"Got vectors of {len(rest) - left} texts", expected=f"those of {len(rest)}")
-    return _Encoded(vectors, truncated, known, tokens=int(getattr(encoder, "tokens", 0)))
+    tokens = int(getattr(encoder, "tokens", 0))
+    return _Encoded(vectors, truncated, known, tokens, int(getattr(encoder, "distinct_tokens", tokens)))
 
 
 def _parts(texts: Sequence[str], encoder: Encoder) -> Generator[Batch]:

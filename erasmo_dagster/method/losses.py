@@ -6,17 +6,8 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from erasmo_dagster import progress
-from erasmo_dagster.method.batches import IGNORED, padded
-from erasmo_dagster.method.engines.attention import (
-    TOLERANCE,
-    TOLERANCE_HALF,
-    NotServedError,
-    attach,
-    detach,
-    implementation,
-    trial_sequences,
-)
-from erasmo_dagster.method.engines.base import Sequences
+from erasmo_dagster.method.batches import IGNORED, Sequences, padded
+from erasmo_dagster.method.engines.attention import NotServedError, Slot, attach, trial_sequences
 from erasmo_dagster.method.engines.rows import pack
 
 if TYPE_CHECKING:
@@ -79,34 +70,24 @@ class PackedLoss:
         self._blocks, self._head = self._whole.base_model, self._whole.get_output_embeddings()
         _check_head(self._whole, self._head)
         trial = trial_sequences(int(self._whole.config.get_text_config().vocab_size))
-        self._before, training = implementation(self._whole), model.training
+        training = model.training
         model.eval()
         try:
             expected = _logits_alone(model, trial, device)
-            self._slot = attach(self._whole)
-            apart = self._differ(trial, expected)
-            tolerance = TOLERANCE if next(model.parameters()).element_size() >= 4 else TOLERANCE_HALF
-            if not apart <= tolerance:
-                raise NotServedError(f"its logits differ by {apart:.1e} from those of one text at a time")
-        except NotServedError:
-            self.release()
-            raise
-        except Exception as error:  # models of any making: what they are not made for fails in their own ways
-            self.release()
-            raise NotServedError(f"{type(error).__name__}: {str(error).strip()[:100]}") from error
+            self._slot = attach(self._whole, lambda slot: self._apart(slot, trial, expected))
         finally:
             model.train(training)
 
     def release(self) -> None:
         """Give the model back as it was."""
-        detach(self._whole, self._before)
+        self._slot.release()
 
-    def _differ(self, sequences: Sequences, expected: torch.Tensor) -> float:
+    def _apart(self, slot: Slot, sequences: Sequences, expected: torch.Tensor) -> float:
         """The largest difference of the logits from those expected, as a share of the largest."""
         import torch
 
         rows = pack(sequences, self._device)
-        with torch.no_grad(), self._slot.holding(rows):
+        with torch.no_grad(), slot.holding(rows):
             states = self._blocks(input_ids=rows.ids, position_ids=rows.positions, use_cache=False).last_hidden_state
             found = self._head(states[0]).float()
         return float((found - expected).abs().max() / expected.abs().max().clamp(min=1.0))

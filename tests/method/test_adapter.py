@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import logging
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,8 @@ from erasmo_dagster.method.loading import load_base
 from erasmo_dagster.settings import AdapterSettings
 from tests.tiny_models import ARCHITECTURES, tiny_causal_lm
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 ROWS = [
     [f"age is {20 + i % 50}", f"job is {('technician', 'retired', 'student')[i % 3]}", f"note is calls {i % 7} times"]
     for i in range(40)
@@ -35,16 +36,6 @@ FAST: dict[str, Any] = {
     "patience": 50,
     "lora": {"rank": 4, "alpha": 8},
 }
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def train(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from erasmo_dagster.method.loading import load_base
 from erasmo_dagster.settings import AdapterSettings, EmbeddingSettings
 from tests.tiny_models import ARCHITECTURES, POSITIONS
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 TEXTS = [
     "age is 41",
     "age is 41, job is technician, note is likes short calls",
@@ -25,16 +27,6 @@ TEXTS = [
     "sex is male, island is Biscoe",
 ]
 ROWS = [["age is 41", "job is technician"], ["age is 70", "job is retired"], ["age is 41", "job is technician"]]
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def encoder(base: LocalModel, adapter: Path | None = None, **settings: Any) -> CausalLMEncoder:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,8 @@ from erasmo_dagster.method.engines import NotServedError, PlainEngine, SharedPre
 from erasmo_dagster.method.engines.prefixes import as_stream, chunks
 from erasmo_dagster.method.loading import load_base
 from erasmo_dagster.settings import EmbeddingSettings
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 WAYS = [
     EmbeddingSettings(),
@@ -34,16 +35,6 @@ def sequences_of(rows: list[list[int]]) -> list[list[int]]:
     return [[token for column, value in enumerate(row) for token in CLAUSES[column][value]] for row in rows]
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="module")
 def engines(models: dict[str, LocalModel]) -> dict[str, tuple[SharedPrefixEngine, PlainEngine]]:
     import torch
@@ -59,7 +50,9 @@ def engines(models: dict[str, LocalModel]) -> dict[str, tuple[SharedPrefixEngine
 def vectors(engine: Any, sequences: list[list[int]], **options: Any) -> list[np.ndarray]:
     """One array a way, in the sequences' order."""
     found: list[np.ndarray] = [np.full((len(sequences), 32), np.nan, np.float32) for _ in WAYS]
-    parts = engine._read(as_stream(sequences), WAYS, **options) if options else engine.read(sequences, WAYS)
+    parts = (
+        engine._read(engine._slot, as_stream(sequences), WAYS, **options) if options else engine.read(sequences, WAYS)
+    )
     for part in parts:
         for way, own in enumerate(part.vectors):
             assert np.isnan(found[way][part.positions]).all()  # none comes twice

@@ -16,7 +16,8 @@ Batch = tuple[npt.NDArray[np.intp], npt.NDArray[np.float32]]
 class Encoder(Protocol):
     """Turns texts into vectors; equal texts get equal vectors.
 
-    After ``encode``, an encoder may tell of it: ``tokens`` (number read) and ``truncated`` (bool[n], texts cut).
+    After ``encode``, an encoder may tell of it: ``tokens`` (number read), ``distinct_tokens`` (those it computed, where
+    texts that begin alike share them), ``truncated`` (bool[n], texts cut) and ``engine`` (how it reads, in words).
     """
 
     def encode(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:

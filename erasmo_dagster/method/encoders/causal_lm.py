@@ -10,11 +10,13 @@ import numpy.typing as npt
 
 from erasmo_dagster import progress
 from erasmo_dagster.method.base_models import LocalModel
-from erasmo_dagster.method.batches import tokenize
+from erasmo_dagster.method.batches import Sequences, tokenize
 from erasmo_dagster.method.encoders.base import Batch, assembled
 from erasmo_dagster.method.engines import Engine, NotServedError, PlainEngine, SharedPrefixEngine
 from erasmo_dagster.method.loading import load_model
 from erasmo_dagster.settings import EmbeddingSettings
+
+_TOKENIZED = 1_000  # texts that are made tokens together
 
 
 class CausalLMEncoder:
@@ -72,7 +74,7 @@ class CausalLMEncoder:
         yield from self._read(self._engine, sequences, ways)
 
     def _read(
-        self, engine: Engine, sequences: Sequence[Sequence[int]], ways: Sequence[EmbeddingSettings]
+        self, engine: Engine, sequences: Sequences, ways: Sequence[EmbeddingSettings]
     ) -> Iterator[tuple[npt.NDArray[np.intp], list[np.ndarray]]]:
         self.distinct_tokens = engine.tokens(sequences)
         with progress.bar("embedding", self.distinct_tokens, "tokens") as shown:
@@ -86,10 +88,14 @@ class CausalLMEncoder:
         progress.note(f"Embedding by {self.engine}")
         return PlainEngine(self._loaded.model, self._loaded.device, self.settings.batch_tokens)
 
-    def _sequences(self, texts: Sequence[str]) -> list[list[int]]:
-        whole = tokenize(self._loaded.tokenizer, texts)
-        self.truncated = np.array([len(ids) > self.max_length for ids in whole], dtype=bool)
-        sequences = [ids[: self.max_length] or [self._stand_in()] for ids in whole]
+    def _sequences(self, texts: Sequence[str]) -> list[npt.NDArray[np.int32]]:
+        sequences: list[npt.NDArray[np.int32]] = []
+        self.truncated = np.zeros(len(texts), dtype=bool)
+        # A few at a time: as lists of Python's numbers, tokens take ten times the memory.
+        for start in range(0, len(texts), _TOKENIZED):
+            for ids in tokenize(self._loaded.tokenizer, texts[start : start + _TOKENIZED]):
+                self.truncated[len(sequences)] = len(ids) > self.max_length
+                sequences.append(np.array(ids[: self.max_length] or [self._stand_in()], dtype=np.int32))
         self.tokens = sum(map(len, sequences))
         return sequences
 

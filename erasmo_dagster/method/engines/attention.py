@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -16,12 +16,27 @@ _NAME = "erasmo_layout"
 _SLOT = "_erasmo_slot"
 # What an attention may be told beside the scale; anything else that is set would be left out.
 _KNOWN = frozenset({"position_ids", "cache_position", "use_cache", "output_attentions", "output_hidden_states"})
-TOLERANCE = 1e-4
-TOLERANCE_HALF = 5e-2
+_TOLERANCE = 1e-4
+_TOLERANCE_HALF = 5e-2
 
 
 class NotServedError(Exception):
     """A model whose attention is more than a layout can say; the message says what."""
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """What one layer asks of the attention: ``query``, ``key`` and ``value`` are [tokens, heads, d] each.
+
+    Keys and values may have fewer heads than queries, which then share them. ``scaling`` is None for 1 / sqrt(d).
+    """
+
+    layer: int
+    query: torch.Tensor
+    key: torch.Tensor
+    value: torch.Tensor
+    scaling: float | None
+    dropout: float
 
 
 class Layout(Protocol):
@@ -29,23 +44,17 @@ class Layout(Protocol):
 
     longest: int  # tokens of the longest sequence
 
-    def attend(
-        self,
-        layer: int,
-        query: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,
-        scaling: float | None,
-        dropout: float,
-    ) -> torch.Tensor:
-        """Attention of tokens, [tokens, heads, d] each, to [tokens, heads, d]; keys may have fewer heads."""
+    def attend(self, asked: Asked) -> torch.Tensor:
+        """The attention of every token, [tokens, heads, d]."""
         ...
 
 
 @dataclass(eq=False)
 class Slot:
-    """Where a model's attention finds the layout of the pass that is under way."""
+    """Where the attention of ``model`` finds the layout of the pass that is under way."""
 
+    model: Any
+    before: str  # the attention that the model had
     limit: int | None  # tokens of a text that the model's positions allow for
     layout: Layout | None = None
 
@@ -58,30 +67,43 @@ class Slot:
         finally:
             self.layout = None
 
+    def release(self) -> None:
+        """Give the model its own attention back."""
+        self.model.set_attn_implementation(self.before)
 
-def attach(model: Any) -> Slot:
-    """Have ``model`` attend by layouts. Raises NotServedError for one that does not let its attention be chosen."""
+
+def attach(model: Any, apart: Callable[[Slot], float]) -> Slot:
+    """Have ``model`` attend by layouts, once a trial has shown that it gives what it gave before.
+
+    ``apart`` makes the trial: the largest difference of what the model gives by layouts, as a share of the largest
+    value. Raises NotServedError for a model whose attention cannot be chosen or says more than a layout can, and for
+    one that gives something else; it is then as it was.
+    """
     from transformers import AttentionInterface
 
     AttentionInterface.register(_NAME, _attend)
-    slot = Slot(rotation_limit(model))
-    for module in model.modules():
-        if hasattr(module, "layer_idx"):
-            setattr(module, _SLOT, slot)
-    model.set_attn_implementation(_NAME)
-    if model.config.get_text_config()._attn_implementation != _NAME:
-        raise NotServedError("its attention cannot be chosen")
+    slot = Slot(model, _implementation(model), rotation_limit(model))
+    try:
+        for module in model.modules():
+            if hasattr(module, "layer_idx"):
+                setattr(module, _SLOT, slot)
+        model.set_attn_implementation(_NAME)
+        if _implementation(model) != _NAME:
+            raise NotServedError("its attention cannot be chosen")
+        found = apart(slot)
+        if not found <= (_TOLERANCE if next(model.parameters()).element_size() >= 4 else _TOLERANCE_HALF):
+            raise NotServedError(f"what it gives differs by {found:.1e} from what it gives for one text at a time")
+    except NotServedError:
+        slot.release()
+        raise
+    except Exception as error:  # models of any making: what they are not made for fails in their own ways
+        slot.release()
+        raise NotServedError(f"{type(error).__name__}: {str(error).strip()[:100]}") from error
     return slot
 
 
-def implementation(model: Any) -> str:
-    """The name of the model's attention as it is, which ``detach`` takes."""
+def _implementation(model: Any) -> str:
     return str(model.config.get_text_config()._attn_implementation)
-
-
-def detach(model: Any, before: str) -> None:
-    """Give ``model`` the attention back that it had."""
-    model.set_attn_implementation(before)
 
 
 def _attend(
@@ -109,7 +131,7 @@ def _attend(
     if odd := sorted(name for name, given in others.items() if name not in _KNOWN and not _is_unset(given)):
         raise NotServedError(f"its attention has {odd[0]}")
     q, k, v = (states[0].transpose(0, 1) for states in (query, key, value))
-    return slot.layout.attend(int(module.layer_idx), q, k, v, scaling, dropout)[None], None
+    return slot.layout.attend(Asked(int(module.layer_idx), q, k, v, scaling, dropout))[None], None
 
 
 def _is_unset(given: Any) -> bool:

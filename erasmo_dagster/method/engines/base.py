@@ -11,12 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from erasmo_dagster.errors import ErasmoError
+from erasmo_dagster.method.batches import Sequences
 from erasmo_dagster.settings import EmbeddingSettings
 
 if TYPE_CHECKING:
     import torch
 
-Sequences = Sequence[Sequence[int]]
 LEAST = 256  # tokens at once, below which no memory is too small
 
 

@@ -13,6 +13,8 @@ from erasmo_dagster.method.engines.prefixes import Block, Chunk
 if TYPE_CHECKING:
     import torch
 
+    from erasmo_dagster.method.engines.attention import Asked
+
     Carried = dict[int, tuple[torch.Tensor, torch.Tensor]]
 
 _GROUP = 8  # blocks whose keys are padded to one number
@@ -40,33 +42,26 @@ class Passage:
     carried: Carried
     kept: Carried = field(default_factory=dict)
 
-    def attend(
-        self,
-        layer: int,
-        query: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,
-        scaling: float | None,
-        dropout: float,
-    ) -> torch.Tensor:
+    def attend(self, asked: Asked) -> torch.Tensor:
         """As :class:`~erasmo_dagster.method.engines.attention.Layout` says; for inference, without dropout."""
         import torch
 
-        if layer in self.carried:
-            key, value = (torch.cat(pair) for pair in zip(self.carried[layer], (key, value), strict=True))
+        query, key, value = asked.query, asked.key, asked.value
+        if asked.layer in self.carried:
+            key, value = (torch.cat(pair) for pair in zip(self.carried[asked.layer], (key, value), strict=True))
         (n, heads, _), kv = query.shape, key.shape[1]
         out = value.new_empty(n, heads, value.shape[-1])
         for group in self.groups:
             b, width = group.queries.shape
             at, of = group.queries.reshape(-1), group.keys.reshape(-1)
             # Heads that share keys stand one below the other, so that no key is copied for them.
-            asked = query.index_select(0, at).view(b, width, kv, heads // kv, -1).permute(0, 2, 3, 1, 4).flatten(2, 3)
+            q = query.index_select(0, at).view(b, width, kv, heads // kv, -1).permute(0, 2, 3, 1, 4).flatten(2, 3)
             k, v = (each.index_select(0, of).view(b, -1, kv, each.shape[-1]).transpose(1, 2) for each in (key, value))
             sees = group.sees.repeat(1, 1, heads // kv, 1)
-            found = torch.nn.functional.scaled_dot_product_attention(asked, k, v, attn_mask=sees, scale=scaling)
+            found = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=sees, scale=asked.scaling)
             found = found.view(b, kv, heads // kv, width, -1).permute(0, 3, 1, 2, 4)
             out[at] = found.reshape(b * width, heads, -1)
-        self.kept[layer] = key.index_select(0, self.path), value.index_select(0, self.path)
+        self.kept[asked.layer] = key.index_select(0, self.path), value.index_select(0, self.path)
         return out
 
 

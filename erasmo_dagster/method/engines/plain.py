@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from erasmo_dagster.method.batches import padded, split_by_tokens
+from erasmo_dagster.method.batches import Sequences, padded, split_by_tokens
 from erasmo_dagster.method.engines.base import (
     Engine,
     Pooled,
-    Sequences,
     as_vectors,
     reads_last,
     rotation_limit,

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from erasmo_dagster.method.engines.base import Sequences
+from erasmo_dagster.method.batches import Sequences
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
@@ -38,41 +39,31 @@ class Stream:
 
 def as_stream(sequences: Sequences) -> Stream:
     """The sequences as one stream, sorted by their tokens; equal ones add nothing."""
-    order = sorted(range(len(sequences)), key=lambda i: list(sequences[i]))
-    tokens: list[int] = []
-    depths: list[int] = []
-    ends = np.empty(len(order), dtype=np.int64)
-    before: list[int] = []
-    for rank, position in enumerate(order):
-        sequence = list(sequences[position])
-        shared = shared_prefix(before, sequence)
-        tokens += sequence[shared:]
-        depths += range(shared, len(sequence))
-        ends[rank] = len(tokens)
+    # Big-endian, so that the order of the bytes is that of the tokens.
+    each = [np.asarray(sequence, dtype=">i4") for sequence in sequences]
+    order = sorted(range(len(each)), key=lambda i: each[i].tobytes())
+    added, depths = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.int64)]
+    before = np.zeros(0, dtype=">i4")
+    for position in order:
+        sequence = each[position]
+        shared = _shared_prefix(before, sequence)
+        added.append(sequence[shared:].astype(np.int64))
+        depths.append(np.arange(shared, len(sequence)))
         before = sequence
-    lengths = np.array([len(sequences[i]) for i in order], dtype=np.int64)
     return Stream(
-        np.array(tokens, dtype=np.int64),
-        np.array(depths, dtype=np.int64),
+        np.concatenate(added),
+        np.concatenate(depths),
         np.array(order, dtype=np.int64),
-        ends,
-        lengths,
+        np.cumsum([len(own) for own in added[1:]], dtype=np.int64),
+        np.array([len(each[i]) for i in order], dtype=np.int64),
     )
 
 
-def shared_prefix(first: list[int], second: list[int]) -> int:
+def _shared_prefix(first: npt.NDArray[Any], second: npt.NDArray[Any]) -> int:
     """Tokens that both begin with."""
     most = min(len(first), len(second))
-    if first[:most] == second[:most]:
-        return most
-    low, high = 0, most  # the first `low` are the same, the first `high` are not
-    while high - low > 1:
-        middle = (low + high) // 2
-        if first[low:middle] == second[low:middle]:
-            low = middle
-        else:
-            high = middle
-    return low
+    apart = np.flatnonzero(first[:most] != second[:most])
+    return int(apart[0]) if len(apart) else most
 
 
 @dataclass(frozen=True, eq=False)

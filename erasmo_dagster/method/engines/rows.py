@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from erasmo_dagster.method.batches import Sequences
+
 if TYPE_CHECKING:
     import torch
+
+    from erasmo_dagster.method.engines.attention import Asked
 
 
 @dataclass(eq=False)
@@ -26,31 +29,23 @@ class Rows:
     packed: torch.Tensor
     longest: int
 
-    def attend(
-        self,
-        layer: int,
-        query: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,
-        scaling: float | None,
-        dropout: float,
-    ) -> torch.Tensor:
+    def attend(self, asked: Asked) -> torch.Tensor:
         """As :class:`~erasmo_dagster.method.engines.attention.Layout` says; with gradients."""
         import torch
 
-        heads, kv = query.shape[1], key.shape[1]
+        heads, kv = asked.query.shape[1], asked.key.shape[1]
         rows = len(self.spread) // self.longest
         q, k, v = (
             each.index_select(0, self.spread).view(rows, self.longest, each.shape[1], -1).transpose(1, 2)
-            for each in (query, key, value)
+            for each in (asked.query, asked.key, asked.value)
         )
         found = torch.nn.functional.scaled_dot_product_attention(
-            q, k, v, is_causal=True, dropout_p=dropout, scale=scaling, enable_gqa=heads != kv
+            q, k, v, is_causal=True, dropout_p=asked.dropout, scale=asked.scaling, enable_gqa=heads != kv
         )
         return found.transpose(1, 2).reshape(len(self.spread), heads, -1).index_select(0, self.packed)
 
 
-def pack(sequences: Sequence[Sequence[int]], device: torch.device) -> Rows:
+def pack(sequences: Sequences, device: torch.device) -> Rows:
     """The sequences, none of them empty, one after the other on ``device``."""
     import torch
 
