@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _terminal: TextIO | None = None
 _hidden = False
+_part = ""
 
 
 @contextmanager
@@ -40,6 +41,17 @@ def hidden() -> Iterator[None]:
         _hidden = before
 
 
+@contextmanager
+def part(number: int, count: int) -> Iterator[None]:
+    """Say of the bars that begin meanwhile which part of ``count`` they are of; nothing where there is but one."""
+    global _part
+    before, _part = _part, f" {number} of {count}" if count > 1 else ""
+    try:
+        yield
+    finally:
+        _part = before
+
+
 def note(text: str) -> None:
     """A line beside the bars, on stderr."""
     from tqdm import tqdm
@@ -58,7 +70,7 @@ def bar(description: str, total: int | None, unit: str, *, done: int = 0) -> tqd
     stream = _Nowhere() if _hidden else _terminal or sys.stderr
     live = stream.isatty()
     return _bar_class()(
-        desc=description,
+        desc=description + _part,
         total=total,
         initial=done,
         unit=unit,

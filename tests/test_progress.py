@@ -82,3 +82,18 @@ def test_hidden_bars_write_nothing_and_count_all_the_same(capsys: pytest.Capture
     with progress.bar("embedding", 10, "tokens") as shown:
         shown.update(10)
     assert "embedding" in capsys.readouterr().err
+
+
+def test_bars_say_which_part_they_are_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.StringIO()
+    monkeypatch.setattr(progress, "_terminal", written)
+    for number, count in ((1, 1), (2, 3)):
+        with progress.part(number, count), progress.bar("embedding", 2, "tokens") as shown:
+            shown.update(2)
+    with progress.bar("embedding", 2, "tokens") as shown:
+        shown.update(2)
+    told = [
+        line.split(":")[0].strip() for line in written.getvalue().replace("\r", "\n").splitlines() if "100%" in line
+    ]
+    assert list(dict.fromkeys(told)) == ["embedding", "embedding 2 of 3"]
+    assert told[-1] == "embedding"

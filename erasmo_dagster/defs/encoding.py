@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import ceil
 from pathlib import Path
 from typing import Any
 
+from erasmo_dagster import progress
 from erasmo_dagster.defs.stages import CODE_VERSIONS, StageRun, reading
 from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.method.columns import some
@@ -29,21 +31,28 @@ _IDENTITY = ("encoder", "options", "base_model", "revision")
 
 @dataclass(frozen=True)
 class Reading:
-    """What was read of a corpus: its distinct texts that were new, and what they took."""
+    """What was read of a corpus: its distinct texts that were new, and what they took.
 
-    texts: int
-    tokens: int
-    truncated_rows: int
-    seconds: float
+    ``computed`` are the ``tokens`` that went through the model, ``engine`` says how, where the encoder tells.
+    """
+
+    texts: int = 0
+    tokens: int = 0
+    computed: int = 0
+    seconds: float = 0.0
+    truncated_rows: int = 0
+    engine: str | None = None
 
     def details(self) -> dict[str, Any]:
         """As a stage records it."""
         return {
             "texts_embedded": self.texts,
             "tokens": self.tokens,
+            "tokens_computed": self.computed,
             "truncated_rows": self.truncated_rows,
             "model_seconds": round(self.seconds, 2),
             "tokens_per_second": round(self.tokens / self.seconds, 1) if self.seconds > 0 else 0.0,
+            **({"engine": self.engine} if self.engine else {}),
         }
 
 
@@ -94,9 +103,9 @@ def encode(run: StageRun, adapter: StageOutput, corpus: Corpus, plan: TextPlan, 
     with run.warehouse.get_connection() as con:
         held = encoded_by(con, run.dataset, run.version, encoder)
         texts, rows = export_unread(con, run.dataset, corpus, unread, held=held, parts=parts.files)
-    before, tokens, seconds = parts.texts, 0, 0.0
+    before, done = parts.texts, Reading()
     if texts:
-        tokens, seconds = _read(run, adapter, unread, rows, plan, way, parts)
+        done = _read(run, adapter, unread, texts, rows, plan, way, parts)
         unread.unlink()
     width = parts.width if parts.width is not None else next(iter(held))
     if held and width not in held:
@@ -109,31 +118,39 @@ def encode(run: StageRun, adapter: StageOutput, corpus: Corpus, plan: TextPlan, 
     read = None
     if parts.files:
         with run.warehouse.get_connection() as con:
-            read = Reading(before + texts, tokens, count_cut(con, corpus, parts.files), seconds)
+            # Texts that an interrupted run had read count among them; what they took is not known.
+            read = replace(done, texts=before + texts, truncated_rows=count_cut(con, corpus, parts.files))
     return Encoded(encoder, width, tuple(held.get(width, ())), tuple(parts.files), read)
 
 
 def _read(
-    run: StageRun, adapter: StageOutput, unread: Path, rows: int, plan: TextPlan, way: Mapping[str, Any],
+    run: StageRun, adapter: StageOutput, unread: Path, texts: int, rows: int, plan: TextPlan, way: Mapping[str, Any],
     parts: VectorParts,
-) -> tuple[int, float]:  # fmt: skip
-    """Read the texts of the file ``unread``, which are those of ``rows`` rows, into ``parts``; tokens and seconds."""
+) -> Reading:  # fmt: skip
+    """Read the ``texts`` of the file ``unread``, which are those of ``rows`` rows, into ``parts``; what they took."""
     folder = adapter_dir(run.project, run.dataset, adapter.version) if adapter.details["learns"] else None
     embedding = run.settings.embedding.model_copy(update=way["embedding"])
     settings = run.settings.model_copy(update={"embedding": embedding})
     encoder = open_encoder(adapter.details, settings, folder, run.project.models)
     _tell_what_leaves(run, adapter, plan, rows)
     labels = [column.label for column in plan.columns]
-    tokens, seconds = 0, 0.0
+    read = Reading(texts)
     with VectorCache(unread.parent) as cache:
-        for hashes, clauses in read_unread(unread, CHUNK):
-            done = embed_rows(clauses, encoder, embedding, seed=way["seed"] or 0, features=labels, cache=cache)
+        for number, (hashes, clauses) in enumerate(read_unread(unread, CHUNK), start=1):
+            with progress.part(number, ceil(texts / CHUNK)):
+                done = embed_rows(clauses, encoder, embedding, seed=way["seed"] or 0, features=labels, cache=cache)
             parts.add(hashes, done.vectors, done.cut)
             cache.forget()  # the chunk is whole
-            tokens, seconds = tokens + done.tokens, seconds + done.seconds
+            read = replace(
+                read,
+                tokens=read.tokens + done.tokens,
+                computed=read.computed + done.computed,
+                seconds=read.seconds + done.seconds,
+            )
+    read = replace(read, engine=getattr(encoder, "engine", None))  # by now it knows the longest text
     del encoder
     release_memory()
-    return tokens, seconds
+    return read
 
 
 def _tell_what_leaves(run: StageRun, adapter: StageOutput, plan: TextPlan, rows: int) -> None:

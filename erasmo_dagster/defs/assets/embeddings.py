@@ -70,7 +70,7 @@ def _standing(run: StageRun) -> StageOutput | None:
 
 
 def _details(encoded: Encoded, corpus: StageOutput) -> dict[str, Any]:
-    read = encoded.read or Reading(0, 0, 0, 0.0)
+    read = encoded.read or Reading()
     about = {name: corpus.details[name] for name in ("rows", "distinct_texts")}
     return {"encoder": encoded.encoder, "width": encoded.width, **about, **read.details()}
 
