@@ -6,14 +6,16 @@ import multiprocessing
 import tempfile
 import time
 import uuid
-from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from benchmarks.quality.memory import Peak
 from erasmo_dagster.defs.stages import CODE_VERSIONS
+from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.settings import Project, open_project
+from erasmo_dagster.store.versions import stage_output, version_of_run
+from erasmo_dagster.store.warehouse import open_warehouse
 
 DATASET = "people"
 SIZES = {"quick": (10_000,), "default": (10_000, 100_000), "full": (10_000, 100_000, 1_000_000)}
@@ -33,17 +35,30 @@ def measure(effort: str, seed: int) -> dict[str, Any]:
 
     ``effort`` quick has 10 thousand rows, default 100 thousand as well, full a million too. The table has six columns,
     every row a text of its own, and the language model has random weights and 32 dimensions: what is measured is all
-    that is around it. The checks of a stage are part of it.
+    that is around it. The checks of a stage are part of it. After the first run come the stages of a refresh, with 1 %
+    of the rows changed.
     """
     return {str(rows): measured_stages(rows, seed) for rows in SIZES[effort]}
 
 
-def measured_stages(rows: int, seed: int, stages: tuple[str, ...] = STAGES) -> dict[str, dict[str, float]]:
-    """Stage -> ``peak_mb`` and ``seconds`` of a table of ``rows`` rows; ``stages`` are the first of STAGES."""
+def measured_stages(rows: int, seed: int) -> dict[str, dict[str, float]]:
+    """Stage -> ``peak_mb`` and ``seconds`` of a table of ``rows`` rows, in the first run and in a refresh.
+
+    Raises ErasmoError where the second run did not refresh.
+    """
     with tempfile.TemporaryDirectory(prefix="erasmo-memory-") as folder:
         project = tiny_project(Path(folder))
-        write_table(project.root / f"{DATASET}.parquet", rows, seed)
-        return {stage: run_alone(project, stage) for stage in stages}
+        table, run_id = project.root / f"{DATASET}.parquet", str(uuid.uuid4())
+        write_table(table, rows, seed)
+        found = {stage: run_alone(project, stage) for stage in STAGES}
+        write_table(table, rows, seed, changed=True)
+        again = {f"refresh: {stage}": run_alone(project, stage, run_id) for stage in STAGES}
+        with open_warehouse(project.warehouse) as con:
+            plan = stage_output(con, DATASET, version_of_run(con, DATASET, run_id) or 0, "refresh_plan")
+        decision = plan.details["plan"]["decision"] if plan else {"mode": "nothing"}
+        if decision["mode"] != "refresh":
+            raise ErasmoError(f"Got a {decision['mode']} of {rows:,} rows: {decision}", expected="a refresh")
+        return found | again
 
 
 def tiny_project(folder: Path) -> Project:
@@ -58,8 +73,11 @@ def tiny_project(folder: Path) -> Project:
     return open_project(root, folder / "home")
 
 
-def write_table(path: Path, rows: int, seed: int) -> None:
-    """A Parquet file of five planted groups: id and six columns of categories, numbers and words."""
+def write_table(path: Path, rows: int, seed: int, *, changed: bool = False) -> None:
+    """A Parquet file of five planted groups: id and six columns of categories, numbers and words.
+
+    With ``changed`` every hundredth row has another number in it.
+    """
     import duckdb
 
     with duckdb.connect(config={"threads": 1}) as con:
@@ -67,32 +85,35 @@ def write_table(path: Path, rows: int, seed: int) -> None:
         con.execute(
             "COPY (SELECT i AS id, 'sector ' || (i % 5) AS sector, 'region ' || (hash(i) % 12) AS region,"
             " (i % 5 * 12 + 18 + hash(i + 1) % 12)::INTEGER AS age, (hash(i + 2) % 4)::INTEGER AS children,"
-            " round((i % 5 + 1) * 1000 + random() * 900, 2) AS income,"
+            f" round((i % 5 + 1) * 1000 + random() * 900 + (i % 100 = 0)::INTEGER * {int(changed)}, 2) AS income,"
             " 'came ' || (hash(i + 3) % 9) || ' times in ' || (hash(i + 4) % 60 + 1960) AS note"
             f" FROM range({int(rows)}) t(i)) TO '{path}' (FORMAT parquet)"
         )
 
 
-def run_alone(project: Project, stage: str) -> dict[str, float]:
-    """Run one stage, on what the stages before it have left, in a new process: ``peak_mb`` and ``seconds``."""
+def run_alone(project: Project, stage: str, run_id: str | None = None) -> dict[str, float]:
+    """As :func:`run_stage`, on what the stages before it have left, in a new process."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(run_stage, project.root, project.home, stage).result()
+        return pool.submit(run_stage, project.root, project.home, stage, run_id).result()
 
 
-def run_stage(root: Path, home: Path, stage: str) -> dict[str, float]:
-    """Run one stage of the project in this process: ``peak_mb`` and ``seconds``."""
+def run_stage(root: Path, home: Path, stage: str, run_id: str | None = None) -> dict[str, float]:
+    """Run one stage of the project in this process: ``peak_mb`` and ``seconds``.
+
+    Stages with one ``run_id`` write one version, those without one the only version that there is.
+    """
     import dagster as dg
 
     from erasmo_dagster.defs.assembly import build_definitions
     from erasmo_dagster.defs.instance import open_instance
     from erasmo_dagster.method.quiet import quiet_libraries
-    from erasmo_dagster.store.warehouse import open_warehouse
 
     quiet_libraries()
-    project, run_id = open_project(root, home), str(uuid.uuid4())
-    # All stages write one version, as they do in one run.
-    with open_warehouse(project.warehouse) as con:
-        con.execute("UPDATE versions SET run_id = ?", [run_id])
+    project = open_project(root, home)
+    if run_id is None:
+        run_id = str(uuid.uuid4())
+        with open_warehouse(project.warehouse) as con:
+            con.execute("UPDATE versions SET run_id = ?", [run_id])
     job = build_definitions(project).resolve_implicit_global_asset_job_def()
     started = time.monotonic()
     with Peak() as peak, open_instance(project) as instance:
@@ -104,14 +125,3 @@ def run_stage(root: Path, home: Path, stage: str) -> dict[str, float]:
             run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
         )
     return {"peak_mb": round(peak.mb, 1), "seconds": round(time.monotonic() - started, 2)}
-
-
-def table(measured: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
-    """What was measured as lines of text: a stage a line, MB at every number of rows."""
-    head = "stage".ljust(20) + "".join(f"{int(rows):>12,}" for rows in measured)
-    stages = [stage for stage in STAGES if all(stage in found for found in measured.values())]
-    lines = [
-        stage.ljust(20) + "".join(f"{found[stage]['peak_mb']:>12,.0f}" for found in measured.values())
-        for stage in stages
-    ]
-    return "\n".join([head, *lines])

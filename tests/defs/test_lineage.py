@@ -31,6 +31,8 @@ def test_a_table_becomes_published_segments(project: Project, write_dataset: Dat
         "segment_profile",
         "published_segments",
     ]
+    assert metadata["embeddings"]["engine"] == "shared prefixes"
+    assert 0 < metadata["embeddings"]["tokens_computed"] < metadata["embeddings"]["tokens"]
     assert published(project, "select count(*), count(distinct entity_key), min(version) from segments") == [
         (60, 60, 1)
     ]
