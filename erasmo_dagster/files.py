@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import time
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from glob import escape
 from pathlib import Path
 
 from erasmo_dagster.errors import disk_errors
+
+_LEFT = 3600.0  # seconds after which nobody is writing a temporary file any more
 
 
 @contextmanager
@@ -19,7 +23,7 @@ def whole_folder(final: Path) -> Iterator[Path]:
     One writer at a time: what an interrupted one left beside ``final`` is removed first. Raises ErasmoError when the
     disk is full.
     """
-    for stale in final.parent.glob(f".{final.name}.tmp-*"):
+    for stale in final.parent.glob(f".{escape(final.name)}.tmp-*"):
         shutil.rmtree(stale, ignore_errors=True)
     temporary = final.parent / f".{final.name}.tmp-{uuid.uuid4().hex[:8]}"
     with disk_errors(final):
@@ -41,11 +45,16 @@ def whole_folder(final: Path) -> Iterator[Path]:
 def whole_file(final: Path) -> Iterator[Path]:
     """Yield a path beside ``final``, whose file takes its place when the block ends well, and is removed otherwise.
 
-    The folder is made where there is none. Raises ErasmoError when the disk is full.
+    Of several writers the last one's stays. What a killed one left beside ``final`` an hour ago or more is removed. The
+    folder is made where there is none. Raises ErasmoError when the disk is full.
     """
     temporary = final.with_name(f".{final.name}.{uuid.uuid4().hex[:8]}.tmp")
     with disk_errors(final.parent):
         final.parent.mkdir(parents=True, exist_ok=True)
+        for stale in final.parent.glob(f".{escape(final.name)}.*.tmp"):
+            with suppress(FileNotFoundError):
+                if time.time() - stale.stat().st_mtime > _LEFT:
+                    stale.unlink()
         try:
             yield temporary
             temporary.replace(final)

@@ -47,7 +47,7 @@ class Summarized:
 def summarize_source(run: StageRun, snapshot: Path, plan: TextPlan) -> Summarized | None:
     """The text columns of all rows with summaries in the place of long texts; None where none are asked for.
 
-    A text is summarized once, wherever it stands, and the work is told for the table: its texts are read as one.
+    A text is summarized once, wherever it stands, and the work is told for the table: its texts are held as one.
     """
     if _settings(run, plan) is None:
         return None

@@ -76,7 +76,7 @@ def fine_tune(
         about |= {"settings": settings.model_dump(mode="json"), "provenance": provenance}
         _save(out, model, tokenizer, result, about)
     store.remove()
-    del training, model
+    del training, model, loss
     release_memory()
     return result
 

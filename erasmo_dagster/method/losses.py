@@ -73,14 +73,17 @@ class PackedLoss:
         training = model.training
         model.eval()
         try:
-            expected = _logits_alone(model, trial, device)
-            self._slot = attach(self._whole, lambda slot: self._apart(slot, trial, expected))
+            self._slot = attach(
+                self._whole,
+                lambda: _logits_alone(model, trial, device),
+                lambda slot, given: self._apart(slot, trial, given),
+            )
         finally:
             model.train(training)
 
     def release(self) -> None:
         """Give the model back as it was."""
-        self._slot.release()
+        self._slot.release(self._whole)
 
     def _apart(self, slot: Slot, sequences: Sequences, expected: torch.Tensor) -> float:
         """The largest difference of the logits from those expected, as a share of the largest."""

@@ -90,13 +90,9 @@ def count_rows(
     return int(one_row(con.execute(f"SELECT count(*) FROM {corpus.relation}{others}"))[0])
 
 
-def read_hashes(con: duckdb.DuckDBPyConnection, corpus: Corpus, *, without: Corpus | None = None) -> pl.DataFrame:
-    """A corpus without its texts: columns entity_key and text_hash, by entity_key.
-
-    Of the rows that ``without`` has not with the same text, where one is given.
-    """
-    others = "" if without is None else f" ANTI JOIN {without.relation} USING (entity_key, text_hash)"
-    return frame_of(con, f"SELECT entity_key, text_hash FROM {corpus.relation}{others} ORDER BY entity_key")
+def read_hashes(con: duckdb.DuckDBPyConnection, corpus: Corpus) -> pl.DataFrame:
+    """A corpus without its texts: columns entity_key and text_hash, by entity_key."""
+    return frame_of(con, f"SELECT entity_key, text_hash FROM {corpus.relation} ORDER BY entity_key")
 
 
 class ClauseRows(Sequence[list[str]]):

@@ -47,8 +47,7 @@ def match_rows(con: duckdb.DuckDBPyConnection, dataset: str, version: int, corpu
     standing, trained = (_rows(con, dataset, v) for v in (version, fitted.version))
     con.execute(
         f"CREATE OR REPLACE TEMP TABLE stood AS WITH standing AS ({standing}), trained AS ({trained})"
-        " SELECT *, false AS gone FROM standing"
-        " UNION ALL SELECT *, true FROM trained ANTI JOIN standing USING (entity_key, text_hash)"
+        " SELECT * FROM standing UNION ALL SELECT * FROM trained ANTI JOIN standing USING (entity_key, text_hash)"
     )
     con.execute(
         "CREATE OR REPLACE TEMP TABLE matched AS WITH same AS ("
@@ -57,7 +56,7 @@ def match_rows(con: duckdb.DuckDBPyConnection, dataset: str, version: int, corpu
         " others AS (SELECT entity_key, text_hash FROM same WHERE segment_id IS NULL),"
         " twins AS (SELECT text_hash, arg_min(struct_pack(segment_id := segment_id, confidence := confidence,"
         " entity_key := entity_key, segments_version := segments_version),"
-        " struct_pack(segment_id := segment_id, entity_key := entity_key, gone := gone)) AS twin"
+        " struct_pack(segment_id := segment_id, entity_key := entity_key)) AS twin"
         " FROM stood SEMI JOIN others USING (text_hash) GROUP BY text_hash),"
         f" since AS (SELECT entity_key FROM {corpus.relation} ANTI JOIN ({trained}) USING (entity_key, text_hash))"
         " SELECT same.entity_key, same.text_hash, coalesce(segment_id, twin.segment_id) AS segment_id,"

@@ -173,6 +173,7 @@ def test_versions_diff_rollback_and_status(project: Project, erasmo: Command, wr
         assert (status, out, len(err.splitlines())) == (1, "", 1)
 
 
+@pytest.mark.slow
 def test_a_blocked_run_says_so_and_status_names_it(
     project: Project, erasmo: Command, write_dataset: DatasetWriter
 ) -> None:
@@ -189,6 +190,7 @@ def test_a_blocked_run_says_so_and_status_names_it(
     assert "blocked by segments_are_large_enough" in erasmo("versions", "customers")[1]
 
 
+@pytest.mark.slow
 def test_remove_and_gc(project: Project, erasmo: Command, write_dataset: DatasetWriter) -> None:
     file = write_dataset()
     assert erasmo("run", "customers")[0] == 0

@@ -15,7 +15,7 @@ import pytest
 from benchmarks.speed import lineage, memory
 from erasmo_dagster.defs import encoding
 from erasmo_dagster.method.encoders.base import Batch
-from erasmo_dagster.settings import open_project
+from erasmo_dagster.settings import Project, open_project
 
 GROWTH = 200  # MiB: what DuckDB may hold more of a larger file, and no more
 
@@ -49,6 +49,17 @@ def test_ten_times_the_rows_take_no_more_memory_up_to_their_vectors(tmp_path: Pa
             found.append(pool.submit(peaks, tmp_path / str(rows), rows).result())
     grown = {stage: found[1][stage] - found[0][stage] for stage in found[0]}
     assert {stage: mb for stage, mb in grown.items() if mb > GROWTH} == {}, found
+
+
+@pytest.mark.slow
+def test_memory_is_measured_in_a_first_run_and_in_a_refresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run_here(project: Project, stage: str, *, begins: bool = False) -> dict[str, float]:
+        return memory.run_stage(project.root, project.home, stage, begins=begins)
+
+    monkeypatch.setattr(memory, "run_alone", run_here)
+    found = memory.measured_stages(300, 0)
+    assert list(found) == [*memory.STAGES, *(f"refresh: {stage}" for stage in memory.STAGES)]
+    assert min(told["peak_mb"] for told in found.values()) > 50
 
 
 @pytest.mark.slow

@@ -71,6 +71,7 @@ def test_metadata_shows_pictures_and_no_sensitive_value(
         assert value not in str(metadata)
 
 
+@pytest.mark.slow
 def test_a_rerun_reuses_the_model_and_leaves_no_duplicates(
     project: Project, write_dataset: DatasetWriter, run: Run
 ) -> None:
@@ -90,6 +91,7 @@ def test_a_rerun_reuses_the_model_and_leaves_no_duplicates(
     assert "reused" not in retrained["embeddings"]["made_by"]
 
 
+@pytest.mark.slow
 def test_two_datasets_never_touch_each_others_rows(project: Project, write_dataset: DatasetWriter, run: Run) -> None:
     write_dataset("one")
     write_dataset("two", customers(30), extra="seed: 5\n")
@@ -117,6 +119,7 @@ def test_the_label_reaches_no_segment(project: Project, write_dataset: DatasetWr
     assert agreement["plain"] != agreement["permuted"]
 
 
+@pytest.mark.slow
 def test_the_order_of_the_sources_rows_and_columns_changes_nothing(
     project: Project, write_dataset: DatasetWriter, run: Run
 ) -> None:
@@ -181,6 +184,7 @@ def hostile_frame() -> pl.DataFrame:
     )
 
 
+@pytest.mark.slow
 def test_odd_column_names_and_long_cells_go_through(project: Project, write_dataset: DatasetWriter, run: Run) -> None:
     long = pl.Series("long", ["word " * 20_000 if i == 3 else f"short {i % 2}" for i in range(24)])
     taken = pl.Series("Segment_ID", list(range(24)))

@@ -121,6 +121,7 @@ def test_names_that_tell_of_a_column_which_is_sensitive_by_now_are_given_anew(
     assert len(set(names.values())) == 3
 
 
+@pytest.mark.slow
 def test_a_key_that_is_sensitive_names_no_member(project: Project, write_dataset: DatasetWriter, run: Run) -> None:
     frame = customers(30).with_columns(id=pl.format("person-{}", "id"))
     write_dataset(frame=frame, extra="sensitive: id\n")

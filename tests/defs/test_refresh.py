@@ -78,6 +78,11 @@ def test_a_small_change_refreshes_and_unchanged_rows_stay_to_the_last_bit(
     (reason,) = published(project, "select reason from publish_log where version = 2")[0]
     assert "3 new, 2 changed and 1 gone rows" in reason
     assert "refreshed with the training of version 1" in reason
+    # Rows go, and the others are as they were trained with: nothing is read and nothing is placed.
+    write_dataset(frame=customers(57))
+    plan = run()["refresh_plan"]
+    assert (plan["decision"], plan["texts_embedded"], plan["rows_gone"]) == ("refresh", 0, 6)
+    assert rows_of(project, 3)["4"][:4] == before["4"][:4]
 
 
 @pytest.mark.slow
@@ -230,6 +235,7 @@ def test_rows_are_read_as_those_that_stand_whatever_the_settings_say(
     assert all(segment == known[str(int(key) - 1000)] for key, segment, _ in after if int(key) > 1000)
 
 
+@pytest.mark.slow
 def test_changed_settings_retrain_with_what_they_leave_standing(
     project: Project, write_dataset: DatasetWriter, run: Run
 ) -> None:

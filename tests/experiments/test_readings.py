@@ -15,6 +15,7 @@ from erasmo_dagster.settings import Project
 from tests.experiments.conftest import Grid
 
 
+@pytest.mark.slow
 def test_one_pass_serves_every_pooling(
     project: Project, grid: Grid, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -138,6 +138,7 @@ def test_a_fault_of_ours_is_kept_for_the_end_and_tells_no_values(
     assert report.faults == ("a fault in the program (ZeroDivisionError)",)
 
 
+@pytest.mark.slow
 def test_an_adapter_is_shared_and_transferred(
     project: Project, grid: Grid, data: Path, work: Counter[str], tiny_model: Path
 ) -> None:

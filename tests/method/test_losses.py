@@ -168,6 +168,26 @@ def test_what_a_model_does_to_its_logits_is_not_left_out(name: str, models: dict
     assert model.config._attn_implementation != "erasmo_layout"
 
 
+def test_a_model_that_reads_no_text_without_a_mask_is_trained_in_padded_batches(
+    models: dict[str, LocalModel], capsys: pytest.CaptureFixture[str]
+) -> None:
+    import torch
+
+    device = torch.device("cpu")
+    model = load_base(models["llama"])[0]
+    expected = PaddedLoss(model, device).value(SEQUENCES)
+    whole = model.forward
+
+    def masked(*given: Any, attention_mask: Any = None, **options: Any) -> Any:
+        return whole(*given, attention_mask=attention_mask.long(), **options)
+
+    model.forward = masked
+    loss = TokenLoss(model, device, "tiny")
+    assert loss.pads
+    assert "AttributeError" in capsys.readouterr().err
+    assert loss.value(SEQUENCES) == pytest.approx(expected)
+
+
 def test_a_long_text_ends_packing_before_it_is_learnt_from(
     models: dict[str, LocalModel], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from erasmo_dagster.store.corpus import corpus_of
+from erasmo_dagster.store.corpus import corpus_file, corpus_in, corpus_of
 from erasmo_dagster.store.standing import Matched, match_rows
 from erasmo_dagster.store.versions import FITTED_STATE, link_stage, record_stage
 from erasmo_dagster.store.warehouse import open_warehouse, write_corpus, write_memberships, write_segments
@@ -30,10 +30,10 @@ def con(tmp_path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
         yield con
 
 
-def corpus(con: duckdb.DuckDBPyConnection, version: int, texts: dict[str, str]) -> None:
+def corpus(con: duckdb.DuckDBPyConnection, version: int, texts: dict[str, str], dataset: str = "a") -> None:
     schema = {"entity_key": pl.String, "text_hash": pl.String, "clauses": pl.List(pl.String)}
     rows = {"entity_key": list(texts), "text_hash": list(texts.values()), "clauses": [["a is b"]] * len(texts)}
-    write_corpus(con, "a", version, pl.DataFrame(rows, schema=schema))
+    write_corpus(con, dataset, version, pl.DataFrame(rows, schema=schema))
 
 
 def stand(con: duckdb.DuckDBPyConnection, version: int, rows: Sequence[Row]) -> None:
@@ -111,14 +111,28 @@ def test_a_row_of_the_training_that_went_and_comes_back_is_where_it_was(con: duc
 
 
 def test_memberships_go_with_the_segment(con: duckdb.DuckDBPyConnection) -> None:
-    for version, shares in ((1, (0.9, 0.1)), (STANDING, (0.6, 0.4))):
+    for dataset, version, shares in (("a", 1, (0.9, 0.1)), ("a", STANDING, (0.6, 0.4)), ("b", STANDING, (0.5, 0.5))):
         told = {"entity_key": ["1", "1", "2", "2"], "segment_id": [2, 7] * 2, "membership": [*shares, *shares[::-1]]}
-        write_memberships(con, "a", version, pl.DataFrame(told))
+        write_memberships(con, dataset, version, pl.DataFrame(told))
     trained: list[Row] = [("1", "a", 2, 0.9), ("2", "b", 7, 0.9)]
     got = match(con, {"2": "b", "like 1": "a", "new": "x"}, [("1", "a", 2, 0.6)], trained)
     assert got.memberships["entity_key"].to_list() == ["2", "2", "like 1", "like 1"]
     assert got.memberships["segment_id"].to_list() == [2, 7, 2, 7]
     assert got.memberships["membership"].to_list() == pytest.approx([0.1, 0.9, 0.6, 0.4])
+
+
+def test_another_dataset_and_a_corpus_in_a_file(con: duckdb.DuckDBPyConnection, tmp_path: Path) -> None:
+    for version in (1, STANDING):
+        corpus(con, version, {"1": "a", "3": "c"}, dataset="b")
+        placed = {"entity_key": ["1", "3"], "segment_id": [9, 9], "confidence": [1.0, 1.0], "assigned_at": [MOMENT] * 2}
+        write_segments(con, "b", version, pl.DataFrame(placed))
+    stored = match(con, {"1": "a", "3": "c"}, [("1", "a", 7, 0.25)])
+    assert (stored.segment_ids.tolist(), stored.new.tolist()) == ([7, 0], [False, True])
+    rows = {"entity_key": ["3", "1"], "text_hash": ["c", "a"], "clauses": [["a is b"]] * 2}
+    with corpus_file([pl.DataFrame(rows)], tmp_path) as file:
+        told = match_rows(con, "a", STANDING, corpus_in(file))
+    assert told.changed.rows() == stored.changed.rows() == [("3", "c", True, True)]
+    assert told.segment_ids.tolist() == [7, 0]
 
 
 def test_no_row_and_nothing_standing(con: duckdb.DuckDBPyConnection) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from erasmo_dagster.method.engines.base import rotation_limit
 
 if TYPE_CHECKING:
     import torch
 
+T = TypeVar("T")
 _NAME = "erasmo_layout"
 _SLOT = "_erasmo_slot"
 # What an attention may be told beside the scale; anything else that is set would be left out.
@@ -51,9 +52,8 @@ class Layout(Protocol):
 
 @dataclass(eq=False)
 class Slot:
-    """Where the attention of ``model`` finds the layout of the pass that is under way."""
+    """Where a model's attention finds the layout of the pass that is under way."""
 
-    model: Any
     before: str  # the attention that the model had
     limit: int | None  # tokens of a text that the model's positions allow for
     layout: Layout | None = None
@@ -67,37 +67,38 @@ class Slot:
         finally:
             self.layout = None
 
-    def release(self) -> None:
+    def release(self, model: Any) -> None:
         """Give the model its own attention back."""
-        self.model.set_attn_implementation(self.before)
+        model.set_attn_implementation(self.before)
 
 
-def attach(model: Any, apart: Callable[[Slot], float]) -> Slot:
+def attach(model: Any, alone: Callable[[], T], apart: Callable[[Slot, T], float]) -> Slot:
     """Have ``model`` attend by layouts, once a trial has shown that it gives what it gave before.
 
-    ``apart`` makes the trial: the largest difference of what the model gives by layouts, as a share of the largest
-    value. Raises NotServedError for a model whose attention cannot be chosen or says more than a layout can, and for
-    one that gives something else; it is then as it was.
+    ``alone`` is what it gives as it is, one sequence at a time, and ``apart`` how far from that it is by layouts: the
+    largest difference as a share of the largest value. Raises NotServedError for a model whose attention cannot be
+    chosen or says more than a layout can, and for one that gives something else; it is then as it was.
     """
     from transformers import AttentionInterface
 
     AttentionInterface.register(_NAME, _attend)
-    slot = Slot(model, _implementation(model), rotation_limit(model))
+    slot = Slot(_implementation(model), rotation_limit(model))
     try:
+        expected = alone()
         for module in model.modules():
             if hasattr(module, "layer_idx"):
                 setattr(module, _SLOT, slot)
         model.set_attn_implementation(_NAME)
         if _implementation(model) != _NAME:
             raise NotServedError("its attention cannot be chosen")
-        found = apart(slot)
+        found = apart(slot, expected)
         if not found <= (_TOLERANCE if next(model.parameters()).element_size() >= 4 else _TOLERANCE_HALF):
             raise NotServedError(f"what it gives differs by {found:.1e} from what it gives for one text at a time")
     except NotServedError:
-        slot.release()
+        slot.release(model)
         raise
     except Exception as error:  # models of any making: what they are not made for fails in their own ways
-        slot.release()
+        slot.release(model)
         raise NotServedError(f"{type(error).__name__}: {str(error).strip()[:100]}") from error
     return slot
 

@@ -43,12 +43,11 @@ class SharedPrefixEngine(Engine):
         self._model, self._device = model, device
         self._blocks: Any = model.base_model  # the output layer over the vocabulary is not needed
         trial = trial_sequences(int(model.config.get_text_config().vocab_size))
-        expected = self._alone(trial)
-        self._slot = attach(model, lambda slot: self._apart(slot, trial, expected))
+        self._slot = attach(model, lambda: self._alone(trial), lambda slot, given: self._apart(slot, trial, given))
 
     def release(self) -> None:
         """Give the model back as it was."""
-        self._slot.release()
+        self._slot.release(self._model)
 
     def tokens(self, sequences: Sequences) -> int:
         """Those of all distinct prefixes."""
