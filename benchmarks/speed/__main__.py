@@ -109,7 +109,7 @@ def _steps(name: str, bench: Bench) -> Iterator[dict[str, Any]]:
         "text": (bench.tables.folder,),
         "lineage": (bench.tables.folder, bench.models),
     }
-    if name in ("embedding", "finetuning", "precision"):
+    if name in ("embedding", "finetuning", "memory", "precision"):
         yield from part.measure(replace(bench, seconds=BUDGETS[name] if bench.effort == "quick" else None))
     else:
         arguments = (*given.get(name, ()), bench.effort, bench.seed)

@@ -6,11 +6,14 @@ import multiprocessing
 import tempfile
 import time
 import uuid
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from benchmarks.quality.memory import Peak
+from benchmarks.speed.setting import Bench
 from erasmo_dagster.defs.stages import CODE_VERSIONS
 from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.settings import Project, open_project
@@ -30,15 +33,19 @@ gate: {{max_drop: 2}}
 """
 
 
-def measure(effort: str, seed: int) -> dict[str, Any]:
-    """Rows -> stage -> ``peak_mb`` (the process's own code included) and ``seconds``.
+def measure(bench: Bench) -> Iterator[dict[str, Any]]:
+    """Rows -> stage -> ``peak_mb`` (the process's own code included) and ``seconds``, size by size.
 
-    ``effort`` quick has 10 thousand rows, default 100 thousand as well, full a million too. The table has six columns,
+    Quick has 10 thousand rows, default 100 thousand as well, full a million too. The table has six columns,
     every row a text of its own, and the language model has random weights and 32 dimensions: what is measured is all
     that is around it. The checks of a stage are part of it. After the first run come the stages of a refresh, with 1 %
     of the rows changed.
     """
-    return {str(rows): measured_stages(rows, seed) for rows in SIZES[effort]}
+    found: dict[str, Any] = {}
+    for rows in SIZES[bench.effort]:
+        stages = bench.pieces.measured(partial(measured_stages, rows, bench.seed), part="memory", rows=rows)
+        found[str(rows)] = stages
+        yield found
 
 
 def measured_stages(rows: int, seed: int) -> dict[str, dict[str, float]]:

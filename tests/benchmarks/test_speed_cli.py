@@ -25,9 +25,13 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
     def steps(bench: Bench) -> Iterator[dict[str, Any]]:
         yield {"bank": {"rows": bench.tables.sample("bank", 0).frame.height}}
 
+    def sizes(_: Bench) -> Iterator[dict[str, Any]]:
+        yield {"10000": {"text_corpus": {"seconds": 1.0, "peak_mb": 200.0}}}
+
     def run(*given: str, **parts: Callable[..., Any]) -> int:
         for name in PARTS:
             whole = steps if name in ("embedding", "finetuning", "precision") else lambda *_: {"seconds": 1.0}
+            whole = sizes if name == "memory" else whole
             part = SimpleNamespace(measure=parts.get(name, whole))
             monkeypatch.setitem(sys.modules, f"benchmarks.speed.{name}", part)
         return main([*given, "--out", str(tmp_path / "results.json"), "--threads", "1", "--device", "cpu"])
