@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from erasmo_dagster.defs.sampling import CHUNK
 from erasmo_dagster.method import verbalize as numbers_in_words
 from erasmo_dagster.method import words
 from erasmo_dagster.method.textual import TextPlan, fit_text, text_hashes, write_clauses
@@ -38,9 +39,9 @@ def measure(data: Path, effort: str, seed: int) -> dict[str, Any]:
     """By table ``rows``, ``columns``, ``rows_per_s`` of this project, of a ``loop`` and of ``be_great``, and ratios.
 
     ``data`` holds bank.parquet, whose rows are repeated; the other tables are made. Rounds of all ways are interleaved
-    and the figures are medians; what this project keeps of words for a process is cleared before each of its own, so
-    that every round puts all numbers in words anew. ``be_great`` at the top is the version that was measured, None
-    where it is absent.
+    and the figures are medians. This project writes as many rows at once as a run does, and what it keeps of words for
+    a process is cleared before each of its rounds, so that every one puts all numbers in words anew. ``be_great`` at
+    the top is the version that was measured, None where it is absent.
     """
     rows = ROWS[effort]
     bank = pl.read_parquet(data / "bank.parquet").drop("y", strict=False)
@@ -125,7 +126,7 @@ def forget_words() -> None:
 
 
 def _in_columns(frame: pl.DataFrame, plan: TextPlan) -> int:
-    return len(text_hashes(write_clauses(frame, plan)))
+    return sum(len(text_hashes(write_clauses(part, plan))) for part in frame.iter_slices(CHUNK))
 
 
 def _row_by_row(frame: pl.DataFrame, *, verbalize: bool) -> int:
