@@ -15,9 +15,9 @@ import pyarrow as pa
 
 from erasmo_dagster.errors import ErasmoError
 
-# Of every connection of ours. A copy from file to file streams in far less. Joins, sorts and duplicate counts beyond it
-# spill to disk, so that a large table costs time and not the memory that the model beside it needs.
-MEMORY_LIMIT = "1GB"
+# A copy from file to file streams in far less. Joins, sorts and duplicate counts beyond it spill to disk, so that
+# a large table costs time and not the memory that the model beside it needs.
+_MEMORY = "1GB"
 # `WITH x AS (COPY …) SELECT` is a SELECT by its type, and would write. These words begin whatever DuckDB takes there;
 # its JSON of the statement tells. A quote within a text is escaped in it, so that no text can look like a node.
 _MAY_WRITE = re.compile(r"\b(insert|update|delete|copy|merge|truncate)\b", re.IGNORECASE)
@@ -74,7 +74,7 @@ def connect(spill: Path) -> duckdb.DuckDBPyConnection:
         ":memory:",
         config={
             "threads": 1,
-            "memory_limit": MEMORY_LIMIT,
+            "memory_limit": _MEMORY,
             "temp_directory": str(spill),
             "preserve_insertion_order": False,
             "autoinstall_known_extensions": False,
@@ -142,7 +142,7 @@ def _resource_fault(error: Exception) -> ErasmoError | None:
         )
     if isinstance(error, duckdb.OutOfMemoryException):
         return ErasmoError(
-            f"Got a source that needs more than {MEMORY_LIMIT} of memory at once",
+            f"Got a source that needs more than {_MEMORY} of memory at once",
             expected="rows that fit, one group at a time",
             fix="shorten the longest cells, or aggregate less in source.query",
         )

@@ -53,7 +53,7 @@ def match_rows(con: duckdb.DuckDBPyConnection, dataset: str, version: int, corpu
         "CREATE OR REPLACE TEMP TABLE matched AS WITH same AS ("
         " SELECT r.entity_key, r.text_hash, s.segment_id, s.confidence, s.assigned_at, s.entity_key AS like_key,"
         f" s.segments_version FROM {corpus.relation} r LEFT JOIN stood s USING (entity_key, text_hash)),"
-        " others AS (SELECT entity_key, text_hash FROM same WHERE segment_id IS NULL),"
+        " others AS (SELECT text_hash FROM same WHERE segment_id IS NULL),"
         " twins AS (SELECT text_hash, arg_min(struct_pack(segment_id := segment_id, confidence := confidence,"
         " entity_key := entity_key, segments_version := segments_version),"
         " struct_pack(segment_id := segment_id, entity_key := entity_key)) AS twin"
