@@ -23,6 +23,7 @@ from benchmarks.speed.setting import Bench, Effort  # noqa: E402
 from benchmarks.speed.tables import all_tables  # noqa: E402
 from erasmo_dagster import progress  # noqa: E402
 from erasmo_dagster.errors import ErasmoError  # noqa: E402
+from erasmo_dagster.method.cores import usable_cores  # noqa: E402
 from erasmo_dagster.settings import DEFAULT_MODEL  # noqa: E402
 
 INTERRUPTED = 130
@@ -134,7 +135,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--models", type=Path, help="folder of models ($ERASMO_HOME/models, else the user's cache)")
     parser.add_argument("--base-model", default=DEFAULT_MODEL, help=f"of embedding and training ({DEFAULT_MODEL})")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"), help="default: auto")
-    parser.add_argument("--threads", type=_positive, default=_cores(), help="of every engine (default: all cores)")
+    parser.add_argument("--threads", type=_positive, default=usable_cores(), help="of every engine (all cores)")
     parser.add_argument("--seed", type=int, default=0, help="of samples and of all chance (default: 0)")
     return parser
 
@@ -179,10 +180,6 @@ def _parts(only: str | None) -> list[str]:
 def _models(given: Path | None) -> Path:
     home = os.environ.get("ERASMO_HOME")
     return (given or (Path(home) if home else Path("~/.cache/erasmo")) / "models").expanduser().resolve()
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _positive(text: str) -> int:

@@ -18,7 +18,6 @@ from erasmo_dagster.method.loading import load_model
 from erasmo_dagster.method.memory import release_memory
 from erasmo_dagster.settings import EmbeddingSettings
 
-ASKED = 0.98  # agreement with the segments of full precision from which on a kind would be offered
 _ROWS = {"quick": 64, "default": 256, "full": 1_000}
 _SEGMENTS = (2, 4, 8)
 
