@@ -3,10 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PORT ?= 3000
-GROUPS_ALL := slow daemon browser dbt
+GROUPS_ALL := slow daemon browser dbt postgres ray
 # Two processes: tests of the fast group use one thread each, and share nothing but the machine.
 TWO := -n 2 --dist loadfile
-FAST := not slow and not daemon and not browser and not dbt
+FAST := not slow and not daemon and not browser and not dbt and not postgres and not ray
 
 .PHONY: demo test test-all ui lint format types install clean
 .DEFAULT_GOAL := help

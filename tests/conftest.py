@@ -17,6 +17,7 @@ import pytest
 
 from erasmo_dagster.method.quiet import quiet_libraries
 from erasmo_dagster.settings import Project, open_project
+from tests.postgres_server import PostgresServer, postgres_server
 from tests.tiny_models import tiny_causal_lm
 
 quiet_libraries()
@@ -52,6 +53,13 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_causal_lm(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """One server for all tests of the group; each takes a database of its own."""
+    with postgres_server() as server:
+        yield server
 
 
 def make_project(folder: Path) -> Project:
