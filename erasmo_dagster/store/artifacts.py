@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 from erasmo_dagster.settings import Project, check_name
@@ -14,8 +15,19 @@ def version_dir(project: Project, dataset: str, version: int) -> Path:
 
 
 def snapshot_path(project: Project, dataset: str, version: int) -> Path:
-    """Parquet file of the source rows that the version was made from."""
+    """Parquet file of the source rows that the version was made from; of a source in parts, a folder of such files.
+
+    polars reads either as it stands; for DuckDB, ``parts.snapshot_files`` names the files.
+    """
     return version_dir(project, dataset, version) / "source.parquet"
+
+
+def snapshots(project: Project, dataset: str) -> Iterator[Path]:
+    """Where the snapshots of a dataset's versions are, or were, the newest version first."""
+    folder = project.artifacts / check_name(dataset)
+    versions = [int(one.name) for one in folder.iterdir() if one.name.isdecimal()] if folder.is_dir() else []
+    for version in sorted(versions, reverse=True):
+        yield snapshot_path(project, dataset, version)
 
 
 def text_dir(project: Project, dataset: str, version: int) -> Path:

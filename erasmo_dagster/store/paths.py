@@ -13,6 +13,7 @@ from typing import IO, cast
 
 from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.settings import Format, Project, TableSettings, expand
+from erasmo_dagster.settings.environment import is_variable
 
 _ENDINGS: dict[str, Format] = {
     ".csv": "csv",
@@ -28,20 +29,29 @@ _ENDINGS: dict[str, Format] = {
     ".md": "text",
 }
 _GZIPPED: tuple[Format, ...] = ("csv", "tsv", "jsonl", "text")
-_DATABASES: tuple[Format, ...] = ("duckdb", "sqlite")
+_DATABASES: tuple[Format, ...] = ("duckdb", "sqlite", "postgresql")
+_DELIMITED: tuple[Format, ...] = ("csv", "tsv")
+_OPTIONS: dict[str, tuple[Format, ...]] = {
+    "table": _DATABASES,
+    "statement": ("postgresql",),
+    "delimiter": _DELIMITED,
+    "null_values": _DELIMITED,
+}
 
 
 @dataclass(frozen=True)
 class Location:
     """A table's files, all there, and how to read them. ``shown`` is its name in messages.
 
-    ``names`` are those of text files that a pattern found: their paths below its folder. Only these may be empty.
+    ``names`` are those of text files that a pattern found: their paths below its folder. Only these may be empty. A
+    table on a server has no file, and ``server`` is the variable that holds its URL.
     """
 
     files: tuple[Path, ...]
     format: Format
     shown: str
     names: tuple[str, ...] = ()
+    server: str = ""
 
     @property
     def file(self) -> Path:
@@ -60,7 +70,12 @@ class Location:
 
 def locate(table: TableSettings, project: Project) -> Location:
     """Find a table's files. Raises ErasmoError for a missing, empty or unreadable one and for options that do
-    not fit its format."""
+    not fit its format. A server is not asked for its tables."""
+    if _on_server(table):
+        _check_options(table, "postgresql")
+        what = f"table {legible(table.table)} of" if table.table else "a table of"
+        shown = f"{'the statement on' if table.statement else what} {table.path}"
+        return Location((), "postgresql", shown, server=table.path)
     files, matches = _files(table, project)
     for file in files:
         _check_file(file, table.path)
@@ -70,14 +85,24 @@ def locate(table: TableSettings, project: Project) -> Location:
     if not names:
         for file in files:
             _check_content(file, table.path)
-    for option, kinds in (("table", _DATABASES), ("delimiter", ("csv", "tsv")), ("null_values", ("csv", "tsv"))):
+    _check_options(table, kind)
+    return Location(files, kind, table.path, names)
+
+
+def _check_options(table: TableSettings, kind: Format) -> None:
+    for option, kinds in _OPTIONS.items():
         if getattr(table, option) and kind not in kinds:
             raise ErasmoError(
                 f"Got `{option}` for {table.path}, which is read as {kind}",
                 expected=f"it for {' or '.join(kinds)} alone",
                 fix=f"take `{option}` out, or set `format`",
             )
-    return Location(files, kind, table.path, names)
+
+
+def _on_server(table: TableSettings) -> bool:
+    if table.format is None and is_variable(table.path):
+        return expand(table.path, f"in the path {table.path}").strip().startswith(("postgresql://", "postgres://"))
+    return table.format == "postgresql"
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -13,8 +13,9 @@ from erasmo_dagster.settings import DatasetSettings, Project
 from erasmo_dagster.store.artifacts import snapshot_path
 from erasmo_dagster.store.experiments import COMMENTS as EXPERIMENT_COMMENTS
 from erasmo_dagster.store.experiments import leaderboard, published_cells
+from erasmo_dagster.store.parts import snapshot_files
 from erasmo_dagster.store.sources import ENTITY_KEY
-from erasmo_dagster.store.sql import literal, quote
+from erasmo_dagster.store.sql import literal, quote, read_parquet
 from erasmo_dagster.store.versions import FITTED_STATE, StageOutput, stage_output
 
 # The columns that publish adds to a source's own.
@@ -291,14 +292,15 @@ def _wide_table(
     added = ", ".join(f"s.{name}" for name in WIDE_COLUMNS)
     summaries = ""
     if beside and corpus:
-        rows = f"main.corpus WHERE dataset = {literal(dataset)} AND version = {int(corpus.version)}"
-        summaries = f" LEFT JOIN (SELECT entity_key, summaries FROM {rows}) c ON c.entity_key = s.entity_key"
+        texts = f"main.corpus WHERE dataset = {literal(dataset)} AND version = {int(corpus.version)}"
+        summaries = f" LEFT JOIN (SELECT entity_key, summaries FROM {texts}) c ON c.entity_key = s.entity_key"
     table = f"published.{quote(dataset + '_segmented')}"
+    rows = read_parquet(snapshot_files(snapshot_path(project, dataset, source.version)))
     con.execute(
         f"CREATE TABLE {table} AS SELECT {', '.join(filter(None, [own, added]))}"
-        f" FROM read_parquet(?) t JOIN chosen_segments s ON s.entity_key = t.{quote(ENTITY_KEY)}{summaries}"
+        f" FROM {rows} t JOIN chosen_segments s ON s.entity_key = t.{quote(ENTITY_KEY)}{summaries}"
         " WHERE s.dataset = ? ORDER BY s.entity_key",
-        [str(snapshot_path(project, dataset, source.version)), dataset],
+        [dataset],
     )
     grain = f"One row per entity of {dataset}: its own columns beside its segment."
     con.execute(f"COMMENT ON TABLE {table} IS {literal(grain)}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from glob import escape
@@ -21,8 +21,10 @@ import pyarrow.parquet as pq
 from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.settings import Project, TableSettings
 from erasmo_dagster.store.delimited import stage_delimited
+from erasmo_dagster.store.parquet_parts import parquet_parts
 from erasmo_dagster.store.paths import Location, locate
 from erasmo_dagster.store.plain_text import stage_text
+from erasmo_dagster.store.postgres_source import highest_in_postgres, stage_postgres
 from erasmo_dagster.store.sql import (
     confine,
     connect,
@@ -39,8 +41,12 @@ from erasmo_dagster.store.staging import Staged, check_names, pick_table
 from erasmo_dagster.store.types import TextRules, kept
 
 
-def stage(table: TableSettings, project: Project, folder: Path, rules: TextRules) -> Staged:
-    """Read one table of a source. ``folder``, its own and empty, takes the copy; ``rules`` concern CSV and TSV.
+def stage(
+    table: TableSettings, project: Project, folder: Path, rules: TextRules, known: Collection[str] = ()
+) -> Staged:
+    """Read one table of a source. ``folder``, its own and empty, takes the copy; ``rules`` concern columns of text.
+
+    ``known`` are identities of parts that need not be copied.
 
     Raises ErasmoError for anything that keeps the table from being read whole.
     """
@@ -58,6 +64,8 @@ def stage(table: TableSettings, project: Project, folder: Path, rules: TextRules
             return stage_sqlite(location, table, folder)
         case "text":
             return stage_text(location, folder)
+        case "postgresql":
+            return stage_postgres(location, table, folder, rules, known)
 
 
 def highest(
@@ -71,6 +79,8 @@ def highest(
     location = locate(table, project)
     if location.format == "sqlite":
         return highest_in_sqlite(location, table, column, check)
+    if location.format == "postgresql":
+        return highest_in_postgres(location, table, column, check)
     if location.format != "duckdb":
         return None
     with _open_duckdb(location, table, folder) as opened:
@@ -97,9 +107,9 @@ def _stage_parquet(location: Location, folder: Path) -> Staged:
         confine(con, location.files, folder)
         for file in location.files:
             check_names(pq.read_schema(file).names, location.shown)
-        return Staged(
-            location.files, relation, {name: kept(name, kind) for name, kind in describe(con, f"FROM {relation}")}
-        )
+        columns = describe(con, f"FROM {relation}")
+        parts = parquet_parts(con, location.files, columns, hive)
+        return Staged(location.files, relation, {name: kept(name, kind) for name, kind in columns}, parts)
 
 
 def _stage_json_lines(location: Location, folder: Path) -> Staged:

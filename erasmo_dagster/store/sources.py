@@ -1,4 +1,4 @@
-"""Read a dataset's source into a snapshot: one Parquet file that the whole run reads, and its fingerprint."""
+"""Read a dataset's source into a snapshot, Parquet that the whole run reads, and its fingerprint."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +17,20 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.settings import DatasetSettings, Project
+from erasmo_dagster.store.artifacts import snapshots
+from erasmo_dagster.store.parts import (
+    Earlier,
+    Written,
+    earlier_parts,
+    hashed,
+    place,
+    snapshot_columns,
+    snapshot_files,
+    way_of_making,
+    write_parts,
+)
 from erasmo_dagster.store.paths import did_you_mean, listed
-from erasmo_dagster.store.sql import confine, connect, copy_to_parquet, describe, faults, quote, read_parquet
+from erasmo_dagster.store.sql import confine, connect, copy_to_parquet, faults, quote, read_parquet
 from erasmo_dagster.store.staging import ENTITY_KEY
 from erasmo_dagster.store.tables import Table, open_source
 from erasmo_dagster.store.types import TextRules
@@ -83,79 +95,106 @@ class Fingerprint(BaseModel):
 class Snapshot:
     """A source as it was at one moment: ``__entity_key`` (VARCHAR), then its own columns.
 
-    ``columns`` maps the source's columns to their DuckDB types.
+    ``columns`` maps the source's columns to their DuckDB types; ``rows_read`` are those that were not taken over.
     """
 
     path: Path
     rows: int
     columns: dict[str, str]
     fingerprint: Fingerprint
+    rows_read: int
 
 
-def snapshot_source(name: str, settings: DatasetSettings, project: Project, out: Path) -> Snapshot:
+def snapshot_source(
+    name: str, settings: DatasetSettings, project: Project, out: Path, *, in_parts: bool = False
+) -> Snapshot:
     """Read the source of dataset ``name`` once and write it to ``out`` with its key, all or nothing.
 
     The key is the column's text, or a JSON array of texts where there are several. Rows keep the source's order.
-    Raises ErasmoError in one line, free of cell values but for keys that are not sensitive, for a source that cannot
-    be read or does not fit the settings; ``out`` is then as it was.
+    With ``in_parts``, ``out`` is a folder where the source has parts, and those which are as the dataset's last
+    snapshot has them are taken over from there. Raises ErasmoError in one line, free of cell values but for keys that are not
+    sensitive, for a source that cannot be read or does not fit the settings; ``out`` is then as it was.
     """
-    with open_reading(name, settings, project, out.parent) as reading:
-        fingerprint = reading.write()
-        reading.written.replace(out)
-    return Snapshot(out, fingerprint.rows, fingerprint.schema_, fingerprint)
+    with open_reading(name, settings, project, out.parent, in_parts=in_parts) as reading:
+        fingerprint, written = reading.write()
+        place(reading.written, out, written.trusted, reading.made_as)
+    return Snapshot(out, fingerprint.rows, fingerprint.schema_, fingerprint, written.rows_read)
 
 
 @dataclass(frozen=True)
 class Reading:
-    """A dataset's source, opened. ``written`` is where ``write`` puts its rows; it is gone when the reading ends."""
+    """A dataset's source, opened. ``written`` is where ``write`` puts its rows; it is gone when the reading ends.
+
+    ``earlier`` are the parts that may be taken over, None to write one file. ``made_as`` names what they depend on.
+    """
 
     table: Table
     settings: DatasetSettings
     written: Path
     where: str
+    made_as: str
+    earlier: Earlier | None
+    take: bool
 
-    def write(self) -> Fingerprint:
+    def write(self) -> tuple[Fingerprint, Written]:
         """Write the rows with their key and hash them. Raises ErasmoError where they do not fit the settings."""
-        rows = write_rows(self.table, self.settings, self.written, self.where)
-        return _fingerprint(self.table.con, self.written, rows)
+        con = self.table.con
+        if self.earlier is None or not self.table.parts:
+            rows = write_rows(self.table, self.settings, self.written, self.where)
+            held = hashed(con, [self.written])
+            written = Written((self.written,), rows, held.hash, rows, {})
+        else:
+            key = _entity_key(self.settings.key)
+            written = write_parts(con, self.table.parts, key, self.written, self.earlier, take=self.take)
+            _check_rows(self.table, self.settings, written.files, self.where)
+        return _fingerprint(con, written), written
 
 
 @contextmanager
-def open_reading(name: str, settings: DatasetSettings, project: Project, parent: Path) -> Iterator[Reading]:
+def open_reading(
+    name: str,
+    settings: DatasetSettings,
+    project: Project,
+    parent: Path,
+    *,
+    in_parts: bool = False,
+    take: bool = True,
+) -> Iterator[Reading]:
     """Open the source of dataset ``name`` as ``snapshot_source`` does, in a folder of ``parent`` that is gone
-    afterwards. Raises ErasmoError, for what fails in the block too."""
+    afterwards. Without ``take``, every part is read. Raises ErasmoError, for what fails in the block too."""
     where = f"datasets/{name}.yaml"
-    with (
-        read_faults(settings, where),
-        workplace(parent) as folder,
-        open_source(settings.source, project, folder, _text_rules(settings)) as table,
-    ):
-        _check_bytes(settings, table, where)
-        _check_columns(table, settings, where)
-        yield Reading(table, settings, folder / "snapshot.parquet", where)
+    with read_faults(settings, where), workplace(parent) as folder:
+        made_as = way_of_making(_SCHEME, settings.key)
+        earlier = earlier_parts(snapshots(project, name), made_as, folder / "earlier") if in_parts else None
+        known = earlier.files if earlier is not None and take else ()
+        with open_source(settings.source, project, folder, _text_rules(settings), known) as table:
+            _check_bytes(settings, table, where)
+            _check_columns(table, settings, where)
+            yield Reading(table, settings, folder / "snapshot.parquet", where, made_as, earlier, take)
 
 
 def fingerprint_of(snapshot: Path) -> Fingerprint:
-    """Today's fingerprint of a stored snapshot file. Raises ErasmoError for a file that cannot be read."""
+    """Today's fingerprint of a stored snapshot. Raises ErasmoError for a file that cannot be read."""
 
     def unreadable(_: Exception) -> ErasmoError:
         return ErasmoError(f"Got {snapshot}, which cannot be read", expected="the snapshot that a run wrote")
 
     with faults(unreadable), connect(snapshot.parent) as con:
-        confine(con, [snapshot], snapshot.parent)
-        (rows,) = con.execute(f"SELECT count(*) FROM {read_parquet([snapshot])}").fetchone() or (0,)
-        return _fingerprint(con, snapshot, int(rows))
+        files = snapshot_files(snapshot)
+        confine(con, files, snapshot.parent)
+        held = hashed(con, files)
+        return _fingerprint(con, Written(tuple(files), held.rows, held.hash, 0, {}))
 
 
 def is_unchanged(present: Fingerprint, stored: Fingerprint, snapshot: Path) -> bool:
-    """Whether ``present``, computed today, is of the same rows as ``stored``, the fingerprint of file ``snapshot``.
+    """Whether ``present``, computed today, is of the same rows as ``stored``, the fingerprint of ``snapshot``.
 
     One that an earlier release or another DuckDB has stored is computed anew from the file; where that is gone, the
     answer is False. Raises ErasmoError where the file is needed and cannot be read, ValueError where ``present`` is
     not of today.
     """
     if not present.same_scheme(stored):
-        if not snapshot.is_file():
+        if not snapshot.exists():
             return False
         stored = fingerprint_of(snapshot)
     return present.same_content(stored)
@@ -182,7 +221,7 @@ def write_rows(table: Table, settings: DatasetSettings, out: Path, where: str) -
     _check_columns(table, settings, where)
     key = f"{_entity_key(settings.key)} AS {quote(ENTITY_KEY)}"
     copy_to_parquet(table.con, f"SELECT {key}, * FROM ({table.select})", out)
-    return _check_rows(table, settings, out, where)
+    return _check_rows(table, settings, [out], where)
 
 
 @contextmanager
@@ -267,9 +306,9 @@ def _check_bytes(settings: DatasetSettings, table: Table, where: str) -> None:
             )
 
 
-def _check_rows(table: Table, settings: DatasetSettings, written: Path, where: str) -> int:
+def _check_rows(table: Table, settings: DatasetSettings, written: Sequence[Path], where: str) -> int:
     """The number of rows. Raises ErasmoError for fewer than two and for a key that does not name each row."""
-    relation, key = read_parquet([written]), quote(ENTITY_KEY)
+    relation, key = read_parquet(written), quote(ENTITY_KEY)
     rows, keys = table.con.execute(f"SELECT count(*), count({key}) FROM {relation}").fetchone() or (0, 0)
     if rows < 2:
         raise ErasmoError(
@@ -315,10 +354,7 @@ def _check_dates(table: Table, relation: str) -> None:
                 )
 
 
-def _fingerprint(con: duckdb.DuckDBPyConnection, written: Path, rows: int) -> Fingerprint:
-    relation = read_parquet([written])
-    columns = {name: kind for name, kind in describe(con, f"FROM {relation}") if name != ENTITY_KEY}
-    ordered = ", ".join(map(quote, sorted(columns)))
-    (total,) = con.execute(f"SELECT CAST(sum(hash({ordered})) AS VARCHAR) FROM {relation}").fetchone() or ("0",)
-    fields = {"scheme": _SCHEME, "duckdb": duckdb.__version__, "schema": columns, "rows": rows, "hash": total}
-    return Fingerprint.model_validate(fields)
+def _fingerprint(con: duckdb.DuckDBPyConnection, written: Written) -> Fingerprint:
+    columns = snapshot_columns(con, written.files)
+    fields = {"scheme": _SCHEME, "duckdb": duckdb.__version__, "schema": columns}
+    return Fingerprint.model_validate({**fields, "rows": written.rows, "hash": written.hash})

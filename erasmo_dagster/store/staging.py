@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import zlib
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,21 +12,54 @@ from erasmo_dagster.store.paths import did_you_mean, listed
 from erasmo_dagster.store.sql import quote
 
 ENTITY_KEY = "__entity_key"
+_MOST_PARTS = 256
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows of a table that change apart from the others: those of a file, or of a partition.
+
+    ``identity`` is another where the rows are others, or are read otherwise; ``select`` gives the rows, and the columns
+    of the whole table. ``trusted`` says whether the identity still holds when the rows have been read, so that the
+    part may be taken over by a later reading.
+    """
+
+    identity: str
+    select: str
+    trusted: Callable[[], bool] = lambda: True
 
 
 @dataclass(frozen=True)
 class Staged:
-    """A table of a source, read once. ``relation`` goes after FROM; ``columns`` maps a name to its SQL expression."""
+    """A table of a source, read once. ``relation`` goes after FROM; ``columns`` maps a name to its SQL expression.
+
+    ``parts``, where there are any, are all of its rows; those that the reader was told to be known may be missing from
+    ``relation``. ``shown`` is the table's name in messages, where that is not its path.
+    """
 
     files: tuple[Path, ...]
     relation: str
     columns: Mapping[str, str]
+    parts: tuple[Part, ...] = ()
+    shown: str | None = None
 
     @property
     def select(self) -> str:
         """The SELECT that gives the table's rows."""
         expressions = ", ".join(f"{sql} AS {quote(name)}" for name, sql in self.columns.items())
         return f"SELECT {expressions} FROM {self.relation}"
+
+
+def in_groups(names: Iterable[str]) -> list[list[str]]:
+    """Names of files or partitions, sorted; each alone, or where they are many, in groups that stay the same when
+    others come and go."""
+    names = sorted(names)
+    if len(names) <= _MOST_PARTS:
+        return [[name] for name in names]
+    groups: dict[int, list[str]] = {}
+    for name in names:
+        groups.setdefault(zlib.crc32(name.encode()) % _MOST_PARTS, []).append(name)
+    return [groups[number] for number in sorted(groups)]
 
 
 def check_names(names: Iterable[str], shown: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,23 +14,31 @@ from erasmo_dagster.settings import Project, SourceSettings
 from erasmo_dagster.store.paths import listed
 from erasmo_dagster.store.readers import stage
 from erasmo_dagster.store.sql import ONE_SELECT, confine, connect, describe, faults, first_line, quote, statement_kinds
-from erasmo_dagster.store.staging import Staged, check_names
+from erasmo_dagster.store.staging import Part, Staged, check_names
 from erasmo_dagster.store.types import TextRules, kept
 
 
 @dataclass(frozen=True)
 class Table:
-    """A source, opened: ``select`` on ``con`` gives its rows, ``columns`` their names and DuckDB types."""
+    """A source, opened: ``select`` on ``con`` gives its rows, ``columns`` their names and DuckDB types.
+
+    ``parts``, where there are any, give the same rows; those that were told to be known need not be in ``select``.
+    """
 
     con: duckdb.DuckDBPyConnection
     select: str
     columns: dict[str, str]
     shown: str
+    parts: tuple[Part, ...] = ()
 
 
 @contextmanager
-def open_source(source: SourceSettings, project: Project, folder: Path, rules: TextRules) -> Iterator[Table]:
+def open_source(
+    source: SourceSettings, project: Project, folder: Path, rules: TextRules, known: Collection[str] = ()
+) -> Iterator[Table]:
     """Read every table of a source once, into ``folder``, and open what it gives.
+
+    ``known`` are identities of parts that need not be read; a query needs all.
 
     Raises ErasmoError for a table that cannot be read, and for a query that is not one SELECT over the tables.
     """
@@ -38,15 +46,16 @@ def open_source(source: SourceSettings, project: Project, folder: Path, rules: T
     for number, (name, table) in enumerate(source.by_name().items()):
         own = folder / f"table_{number}"
         own.mkdir()
-        staged[name] = stage(table, project, own, rules)
+        staged[name] = stage(table, project, own, rules, known if source.query is None else ())
     con = connect(folder)
     try:
         confine(con, [file for table in staged.values() for file in table.files], folder)
         if source.query is None:
-            select, shown = staged["source"].select, str(source.path)
+            only = staged["source"]
+            select, shown, parts = only.select, only.shown or str(source.path), only.parts
         else:
-            select, shown = _over_tables(con, source.query, staged), "the query"
-        yield Table(con, select, dict(describe(con, select)), shown)
+            select, shown, parts = _over_tables(con, source.query, staged), "the query", ()
+        yield Table(con, select, dict(describe(con, select)), shown, parts)
     finally:
         con.close()
 

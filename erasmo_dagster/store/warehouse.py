@@ -11,7 +11,6 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ import polars as pl
 from filelock import FileLock, Timeout
 
 from erasmo_dagster.errors import ErasmoError, disk_errors
+from erasmo_dagster.store.parts import snapshot_files
 from erasmo_dagster.store.schema import migrate
 from erasmo_dagster.store.sql import describe, read_parquet
 
@@ -243,11 +243,11 @@ def count_strays(con: duckdb.DuckDBPyConnection, dataset: str, version: int, sna
     """Source rows without a segment, entities in several, and segmented rows that the source does not have."""
     missing, repeated, unknown = one_row(
         con.execute(
-            "WITH source AS (SELECT __entity_key AS entity_key FROM read_parquet(?)),"
+            f"WITH source AS (SELECT __entity_key AS entity_key FROM {read_parquet(snapshot_files(snapshot))}),"
             " held AS (SELECT entity_key, count(*) AS n FROM segments WHERE dataset = ? AND version = ? GROUP BY 1)"
             " SELECT (SELECT count(*) FROM source ANTI JOIN held USING (entity_key)),"
             " (SELECT count(*) FROM held WHERE n > 1), (SELECT count(*) FROM held ANTI JOIN source USING (entity_key))",
-            [escape(str(snapshot)), dataset, version],
+            [dataset, version],
         )
     )
     return {

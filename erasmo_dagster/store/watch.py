@@ -1,7 +1,8 @@
 """A source's present state, seen as cheaply as can be: files' sizes and times first, rows only where these differ.
 
 Size and time never say that a source has changed, only that its rows need not be hashed again: what decides is the
-fingerprint. The rule for files written again within the granularity of their time is git's ("racy" files).
+fingerprint. The rule for files written again within the granularity of their time is git's ("racy" files). A table in
+PostgreSQL is told by its row versions, which the server sums up.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.settings import DatasetSettings, Project
 from erasmo_dagster.store.paths import did_you_mean, listed, locate
+from erasmo_dagster.store.postgres_source import seen_in_postgres
 from erasmo_dagster.store.readers import highest
 from erasmo_dagster.store.sources import (
     Fingerprint,
@@ -49,7 +51,8 @@ class Sighting(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     files: tuple[File, ...] = Field(
-        description="Digest of the path, bytes and mtime (ns) of each file; companions too."
+        description="Digest of the path, bytes and mtime (ns) of each file, companions too; of a table on a server, "
+        "digest and rows of each partition, and 0."
     )
     probe: str | None = Field(None, description="Number of rows and highest `refresh.updated_at`, where it is set.")
     fingerprint: Fingerprint
@@ -66,8 +69,9 @@ def look(
     The rows are hashed where ``last`` is absent, older than ``refresh.verify``, or comes from other settings or another
     DuckDB; and where a file differs, or was written less than 2 s before the last hashing (or after). In the latter
     two cases ``refresh.updated_at`` spares it: with as many rows and the same highest value, the fingerprint stays.
-    That costs one aggregate over DuckDB, SQLite and Parquet files; CSV, JSON lines and a query are read for it, so
-    that only the hashing is spared.
+    That costs one aggregate over PostgreSQL, DuckDB, SQLite and Parquet files; CSV, JSON lines and a query are read for
+    it, so that only the hashing is spared. Of a source in parts, only those are read that are not as the last snapshot
+    has them; but for ``refresh.verify``, all are.
 
     ``now`` is in epoch seconds. Raises ErasmoError for what ``snapshot_source`` refuses, and for a
     ``refresh.updated_at`` that the source lacks.
@@ -80,14 +84,17 @@ def look(
         last.read_as == read_as and last.fingerprint.is_current and 0 <= now - last.hashed_at < verify
     ):
         last = None
-    files = _files(name, settings, project)  # before they are read: what changes meanwhile is seen by the next look
-    if last is not None and files == last.files and _settled(files, max(last.hashed_at, last.probed_at)):
+    on_disk = _files(name, settings, project)  # before they are read: the next look sees what changes meanwhile
+    on_server = _tables(name, settings, project)
+    files = tuple(sorted({*on_disk, *(on_server or ())}))
+    settled = last is not None and _settled(files, max(last.hashed_at, last.probed_at))
+    if last is not None and on_server is not None and files == last.files and settled:
         return last
-    probe, fingerprint = _read(name, settings, project, last.probe if last else None)
+    probe, fingerprint = _read(name, settings, project, last)
     if fingerprint is None:
         assert last is not None
         return last.model_copy(update={"files": files, "probed_at": now})
-    steady = files == _files(name, settings, project)
+    steady = on_disk == _files(name, settings, project)
     return Sighting(
         files=files, probe=probe, fingerprint=fingerprint, hashed_at=now if steady else 0.0, read_as=read_as
     )
@@ -107,6 +114,21 @@ def _files(name: str, settings: DatasetSettings, project: Project) -> tuple[File
             for ending in _COMPANIONS.get(location.format, ()):
                 found |= _stat_companion(location.file.with_name(location.file.name + ending))
     return tuple(sorted(found))
+
+
+def _tables(name: str, settings: DatasetSettings, project: Project) -> tuple[File, ...] | None:
+    """Tables on servers, as they are; None where that takes asking for ``refresh.updated_at``, or reading the rows."""
+    found: set[File] = set()
+    with read_faults(settings, f"datasets/{name}.yaml"):
+        for table in settings.source.by_name().values():
+            location = locate(table, project)
+            if location.format == "postgresql":
+                if settings.refresh.updated_at is not None and settings.source.query is None:
+                    return None
+                if (seen := seen_in_postgres(location, table)) is None:
+                    return None
+                found |= {(digest, rows, 0) for digest, rows in seen}
+    return tuple(found)
 
 
 def _stat(file: Path) -> File:
@@ -130,22 +152,23 @@ def _settled(files: tuple[File, ...], read_at: float) -> bool:
 
 
 def _read(
-    name: str, settings: DatasetSettings, project: Project, known: str | None
+    name: str, settings: DatasetSettings, project: Project, last: Sighting | None
 ) -> tuple[str | None, Fingerprint | None]:
-    """The source's probe and fingerprint; no fingerprint where the probe is the ``known`` one.
+    """The source's probe and fingerprint; no fingerprint where the probe is that of ``last``.
 
     The probe comes first: where the rows change between the two, it is the probe that is out of date, and the next
     look, whose files differ or are racy, hashes again.
     """
-    probe = _probe_in_place(name, settings, project)
+    probe, known = _probe_in_place(name, settings, project), last.probe if last else None
     if probe is not None and probe == known:
         return probe, None
-    with open_reading(name, settings, project, project.artifacts / name) as reading:
+    parent = project.artifacts / name
+    with open_reading(name, settings, project, parent, in_parts=True, take=last is not None) as reading:
         if settings.refresh.updated_at is not None and probe is None:
             probe = _probe(reading.table, settings, reading.where)
             if probe == known:
                 return probe, None
-        return probe, reading.write()
+        return probe, reading.write()[0]
 
 
 def _probe_in_place(name: str, settings: DatasetSettings, project: Project) -> str | None:

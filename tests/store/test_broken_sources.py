@@ -55,7 +55,7 @@ def test_paths_that_lead_nowhere(read: Reader, path: str, said: str) -> None:
 def test_options_of_another_format_are_refused(read: Reader) -> None:
     read.write("t.csv", "id\n1\n2\n")
     pl.DataFrame({"id": [1, 2]}).write_parquet(read.project.root / "t.parquet")
-    assert "expected it for duckdb or sqlite alone" in read.refusal("t.csv", source={"table": "t"})
+    assert "expected it for duckdb or sqlite or postgresql alone" in read.refusal("t.csv", source={"table": "t"})
     assert "expected it for csv or tsv alone" in read.refusal("t.parquet", source={"null_values": "NA"})
 
 

@@ -6,6 +6,7 @@ from erasmo_dagster.defs.partitions import dataset_partitions
 from erasmo_dagster.defs.resources import WarehouseResource
 from erasmo_dagster.defs.stages import CODE_VERSIONS, OWNERS, StageRun, begin_stage
 from erasmo_dagster.store.artifacts import snapshot_path
+from erasmo_dagster.store.parts import remove_snapshot
 from erasmo_dagster.store.sources import Fingerprint, Snapshot, is_unchanged, snapshot_source
 from erasmo_dagster.store.versions import StageOutput, publications, stage_output
 
@@ -21,9 +22,9 @@ def source_table(context: dg.AssetExecutionContext, warehouse: WarehouseResource
     """One row per entity of the source, as it was at one moment: a snapshot that the whole run reads."""
     run = begin_stage(context, warehouse)
     path = snapshot_path(run.project, run.dataset, run.version)
-    snapshot = snapshot_source(run.dataset, run.settings, run.project, path)
+    snapshot = snapshot_source(run.dataset, run.settings, run.project, path, in_parts=True)
     hashed = run.hash_inputs(snapshot.fingerprint.digest, run.settings.key, run.settings.sensitive)
-    output = run.reusable(hashed, lambda o: snapshot_path(run.project, run.dataset, o.version).is_file())
+    output = run.reusable(hashed, lambda o: snapshot_path(run.project, run.dataset, o.version).exists())
     details = {
         "rows": snapshot.rows,
         "columns": snapshot.columns,
@@ -38,7 +39,7 @@ def source_table(context: dg.AssetExecutionContext, warehouse: WarehouseResource
         with warehouse.get_connection() as con:
             output = run.record(con, hashed, details)
     elif output.version != run.version:
-        path.unlink()
+        remove_snapshot(path)
     return run.result(
         output,
         {
@@ -47,6 +48,7 @@ def source_table(context: dg.AssetExecutionContext, warehouse: WarehouseResource
                 columns=[dg.TableColumn(name, kind) for name, kind in snapshot.columns.items()]
             ),
             "fingerprint": snapshot.fingerprint.digest,
+            "rows_read": snapshot.rows_read,
             "key": ", ".join(run.settings.key),
         },
     )

@@ -1,0 +1,286 @@
+"""PostgreSQL tables and statements as a source: one transaction that only reads, rows in chunks."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from erasmo_dagster.errors import ErasmoError
+from erasmo_dagster.settings import TableSettings
+from erasmo_dagster.store.paths import Location
+from erasmo_dagster.store.postgres import LOCK_WAIT, postgres_connection, server_message, sqlstate
+from erasmo_dagster.store.postgres_types import Column, column_of
+from erasmo_dagster.store.sql import quote, read_parquet
+from erasmo_dagster.store.staging import Part, Staged, check_names, in_groups, pick_table
+from erasmo_dagster.store.types import TextRules
+
+# Texts come in one form, whatever the server or the user's role prefers.
+_SESSION = {
+    "timezone": "UTC",
+    "datestyle": "ISO",
+    "intervalstyle": "postgres",
+    "extra_float_digits": "1",
+    "client_encoding": "UTF8",
+    "lock_timeout": LOCK_WAIT,
+}
+_TABLES = r"""
+SELECT n.nspname, c.relname, c.relkind::text, pg_catalog.pg_table_is_visible(c.oid), c.relispartition
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND n.nspname <> 'information_schema' AND n.nspname NOT LIKE 'pg\_%'
+AND pg_catalog.has_schema_privilege(n.oid, 'USAGE')
+"""
+_STORED = ("r", "p", "m")  # kinds of pg_class whose rows have versions: tables, partitioned ones, materialized views
+# A row is as it was while a row version of the same writer lies in the same place.
+_SIGNATURES = """
+SELECT q.tableoid::bigint, count(*), sum(hashtidextended(q.ctid, q.xmin::text::bigint))::text
+FROM {} AS q GROUP BY 1 ORDER BY 1
+"""
+_FIRST_WORD = re.compile(r"(?:\s|\(|--[^\n]*|/\*.*?\*/)*(\w*)", re.DOTALL)
+_LOST = re.compile("terminating connection|closed the connection|connection (not open|has been closed)|SYSCALL")
+
+Signature = tuple[int, int, str]  # of a partition: its oid, its rows, and the sum over their versions
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """A table or statement in an open transaction; ``relation`` goes after FROM."""
+
+    cursor: Any
+    location: Location
+    relation: str
+    columns: Sequence[Column]
+    stored: bool
+
+    @property
+    def source(self) -> str:
+        """The relation as ``q``, its columns ``c0`` and so on: names that need no care."""
+        return f"{self.relation} AS q({', '.join(column.alias for column in self.columns)})"
+
+    @property
+    def select(self) -> str:
+        """The SELECT that gives what the server is to send, without a condition."""
+        expressions = ", ".join(f"{column.server} AS {column.alias}" for column in self.columns)
+        return f"SELECT {expressions} FROM {self.source}"
+
+
+def stage_postgres(
+    location: Location, table: TableSettings, folder: Path, rules: TextRules, known: Collection[str] = ()
+) -> Staged:
+    """Copy a table, or the result of a statement, into ``folder``, in one transaction that only reads.
+
+    A table comes in parts, one a partition; those whose identity is ``known`` are not copied. Memory is bounded by what
+    the driver holds at once. Raises ErasmoError for a server that cannot be reached, a table that it does not have or
+    does not let be read, a statement that is not one SELECT, and a connection that ends before the rows do.
+    """
+    with _reading(location) as cursor:
+        opened = _open(cursor, location, table, rules)
+        columns = {column.name: column.ours for column in opened.columns}
+        files, parts = [], []
+        for number, (oids, identity) in enumerate(_partitions(opened, columns)):
+            file = folder / f"rows_{number}.parquet"
+            if identity not in known:
+                files.append(_copy(opened, f"WHERE q.tableoid IN ({', '.join(oids)})", file))
+            parts.append(Part(identity, Staged((), read_parquet([file]), columns).select))
+        if not files:
+            files.append(_copy(opened, "WHERE false" if parts else "", folder / "rows.parquet"))
+    return Staged(tuple(files), read_parquet(files), columns, tuple(parts), location.shown)
+
+
+def highest_in_postgres(
+    location: Location, table: TableSettings, column: str, check: Callable[[Sequence[str], str], None]
+) -> tuple[int, object]:
+    """Number of rows of a table or statement, and the highest value of ``column`` as text; the server counts them.
+
+    ``check`` gets the columns, and the table's name for messages. Raises ErasmoError as ``stage_postgres`` does.
+    """
+    with _reading(location) as cursor:
+        opened = _open(cursor, location, table, TextRules())
+        check([one.name for one in opened.columns], location.shown)
+        alias = next(one.alias for one in opened.columns if one.name == column)
+        aggregate = f"SELECT count(*), max(q.{alias})::text FROM {opened.source}"
+        with _told(location, planning=True):
+            cursor.adbc_execute_schema(aggregate)
+        rows, value = _rows(cursor, aggregate, location)[0]
+        return int(rows), value
+
+
+def seen_in_postgres(location: Location, table: TableSettings) -> list[tuple[str, int]] | None:
+    """What tells one state of a table from another: of each partition with rows, a digest and the number of rows.
+
+    The server reads the table for it, and sends no row. None for what has no row versions: a statement, a view, a
+    foreign table. Raises ErasmoError as ``stage_postgres`` does.
+    """
+    with _reading(location) as cursor:
+        opened = _open(cursor, location, table, TextRules())
+        signatures = _signatures(opened)
+        # A changed definition may leave the row versions as they were.
+        return None if signatures is None else [(_digest(opened.select, *one), one[1]) for one in signatures]
+
+
+@contextmanager
+def _reading(location: Location) -> Iterator[Any]:
+    """A cursor in a transaction that sees one state of the database and writes nothing."""
+    with postgres_connection(location.server, location.shown) as connection:
+        cursor = connection.cursor()
+        try:
+            with _told(location):
+                cursor.execute("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+                for name, value in _SESSION.items():
+                    cursor.execute(f"SET LOCAL {name} = '{value}'")
+            yield cursor
+        finally:
+            with suppress(Exception):  # lost with its connection; what happened is told already
+                cursor.close()
+
+
+def _open(cursor: Any, location: Location, table: TableSettings, rules: TextRules) -> _Opened:
+    if table.statement is None:
+        relation, stored = _named(cursor, location, table.table)
+    else:
+        relation, stored = f"({_statement(table.statement, location)}\n)", False
+    with _told(location, planning=True):
+        schema = cursor.adbc_execute_schema(f"SELECT * FROM {relation} AS q")
+    check_names(schema.names, location.shown)
+    columns = [column_of(number, one, rules) for number, one in enumerate(schema)]
+    return _Opened(cursor, location, relation, columns, stored)
+
+
+def _statement(statement: str, location: Location) -> str:
+    """A statement as it may stand between brackets: without the semicolon at its end."""
+    found = _FIRST_WORD.match(statement)
+    word = found[1].upper() if found else ""
+    if word not in ("SELECT", "WITH", "VALUES", "TABLE"):
+        raise ErasmoError(
+            f"Got {location.shown}, which begins with {word or 'no word'}",
+            expected="one SELECT that only reads",
+            fix="mend source.statement",
+        )
+    return re.sub(r"[\s;]+$", "", statement)
+
+
+def _named(cursor: Any, location: Location, wanted: str | None) -> tuple[str, bool]:
+    """The quoted name of a table, and whether its rows have versions."""
+    known: dict[str, tuple[str, bool]] = {}
+    partitions: dict[str, tuple[str, bool]] = {}
+    for schema, name, kind, visible, partition in _rows(cursor, _TABLES, location):
+        found = (f"{quote(schema)}.{quote(name)}", kind in _STORED)
+        if wanted == f"{schema}.{name}":
+            return found
+        (partitions if partition else known)[name if visible else f"{schema}.{name}"] = found
+    if wanted is not None and wanted in partitions:
+        return partitions[wanted]
+    return known[pick_table(wanted, known, location.server)]
+
+
+def _partitions(opened: _Opened, columns: dict[str, str]) -> Iterator[tuple[list[str], str]]:
+    """Oids of partitions that are read together, and what they are to be known by."""
+    named = {str(oid): (oid, rows, total) for oid, rows, total in _signatures(opened) or ()}
+    for oids in in_groups(named):
+        yield oids, _digest(opened.select, columns, [named[oid] for oid in oids])
+
+
+def _digest(*content: object) -> str:
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:24]
+
+
+def _signatures(opened: _Opened) -> list[Signature] | None:
+    """The partitions of a table that have rows; None where row versions are not to be had."""
+    if not opened.stored:
+        return None
+    cursor = opened.cursor
+    with _told(opened.location):
+        cursor.execute("SAVEPOINT signatures")
+    try:
+        with _told(opened.location):
+            cursor.execute(_SIGNATURES.format(opened.relation))
+            return [(int(oid), int(rows), str(total)) for oid, rows, total in cursor.fetchall()]
+    except ErasmoError:
+        # A foreign partition, a server before release 14, a right to some columns alone. A lost connection shows next.
+        with _told(opened.location):
+            cursor.execute("ROLLBACK TO signatures")
+        return None
+
+
+def _rows(cursor: Any, query: str, location: Location) -> list[tuple[Any, ...]]:
+    with _told(location):
+        cursor.execute(query)
+        return list(cursor.fetchall())
+
+
+def _copy(opened: _Opened, condition: str, out: Path) -> Path:
+    with _told(opened.location):
+        opened.cursor.execute(f"{opened.select} {condition}")
+        reader = opened.cursor.fetch_record_batch()
+    with reader, pq.ParquetWriter(out, reader.schema, compression="lz4") as writer:
+        while (batch := _next(reader, opened.location)) is not None:
+            writer.write_batch(batch)
+    return out
+
+
+def _next(reader: Any, location: Location) -> pa.RecordBatch | None:
+    with _told(location):
+        try:
+            batch = reader.read_next_batch()
+        except StopIteration:
+            return None
+    try:
+        batch.validate(full=True)
+    except pa.ArrowInvalid:  # of a database without an encoding
+        raise ErasmoError(
+            f"Got text that is not UTF-8 in {location.shown}", expected="UTF-8 text", fix="store the text as UTF-8"
+        ) from None
+    return batch
+
+
+@contextmanager
+def _told(location: Location, *, planning: bool = False) -> Iterator[None]:
+    """Turn what the driver raises in the block into an ErasmoError. ``planning`` is before any row is read, where the
+    server speaks of the SQL alone."""
+    from adbc_driver_manager import Error
+
+    try:
+        yield
+    except (Error, OSError, pa.ArrowException) as error:
+        raise _fault(error, location, planning=planning) from None
+
+
+def _fault(error: Exception, location: Location, *, planning: bool) -> ErasmoError:
+    code, shown = sqlstate(error), location.shown
+    if code == "42501":
+        return ErasmoError(
+            f"Got {shown}, which its user may not read", expected="the right to", fix="GRANT SELECT on it to that user"
+        )
+    if code.startswith(("08", "57P")) or _LOST.search(str(error)):
+        return ErasmoError(
+            f"Got {shown}, whose connection was lost", expected="one that lasts to the last row", fix="run again"
+        )
+    if code == "55P03":
+        return ErasmoError(
+            f"Got {shown}, which another session holds locked", expected=f"it free within {LOCK_WAIT}", fix="run again"
+        )
+    if code in ("57014", "40001") or "canceling statement" in str(error):
+        return ErasmoError(
+            f"Got {shown}, whose reading the server cancelled",
+            expected="time to read it to its end",
+            fix="raise statement_timeout for that user, or run again",
+        )
+    if code == "25006":
+        return ErasmoError(
+            f"Got {shown}, which writes", expected="one SELECT that only reads", fix="mend source.statement"
+        )
+    if planning:
+        return ErasmoError(
+            f"Got {shown}, which the server does not take ({server_message(error)})",
+            expected="one SELECT over tables that it has",
+            fix="mend source.statement" if "statement" in shown else "mend `source`",
+        )
+    return ErasmoError(f"Got {shown}, which cannot be read to its end", expected="a SELECT that holds for every row")
