@@ -273,7 +273,7 @@ def _fault(error: Exception, location: Location, *, planning: bool) -> ErasmoErr
             expected="time to read it to its end",
             fix="raise statement_timeout for that user, or run again",
         )
-    if code == "25006":
+    if code == "25006" or "read-only transaction" in str(error):
         return ErasmoError(
             f"Got {shown}, which writes", expected="one SELECT that only reads", fix="mend source.statement"
         )

@@ -14,7 +14,8 @@ from erasmo_dagster.store.types import TextRules
 _NATIVE = frozenset({"bool", "int2", "int4", "int8", "float4", "float8", "text", "varchar", "name", "bytea"})
 # The driver has no infinite moments, and wraps those at the end of PostgreSQL's own calendar around.
 _FIRST, _AFTER = "0001-01-01", "10000-01-01"
-_ZONED = {"timestamp": ("TIMESTAMP", ""), "timestamptz": ("TIMESTAMP WITH TIME ZONE", "+00")}
+_FOREVER = 2**31 - 1  # days
+_ZONED = {"timestamp": ("TIMESTAMP", ""), "timestamptz": ("TIMESTAMP WITH TIME ZONE", " 00:00:00+00")}
 
 
 @dataclass(frozen=True)
@@ -47,12 +48,12 @@ def column_of(number: int, field: Any, rules: TextRules) -> Column:
         server = f"{cell}::bigint"
     elif kind == "date":
         server = (
-            f"CASE {cell} WHEN 'infinity' THEN 2147483647 WHEN '-infinity' THEN -2147483647"
+            f"CASE WHEN {cell} >= '{_AFTER}' THEN {_FOREVER} WHEN {cell} < '{_FIRST}' THEN -{_FOREVER}"
             f" ELSE {cell} - date '1970-01-01' END"
         )
-        days = f"DATE '1970-01-01' + {alias}"
         ours = (
-            f"CASE {alias} WHEN 2147483647 THEN DATE 'infinity' WHEN -2147483647 THEN DATE '-infinity' ELSE {days} END"
+            f"CASE {alias} WHEN {_FOREVER} THEN DATE 'infinity' WHEN -{_FOREVER} THEN DATE '-infinity'"
+            f" ELSE DATE '1970-01-01' + {alias} END"
         )
     elif kind in _ZONED:
         server, ours = _moment(cell, alias, *_ZONED[kind])

@@ -44,8 +44,7 @@ from erasmo_dagster.store.types import TextRules, kept
 def stage(
     table: TableSettings, project: Project, folder: Path, rules: TextRules, known: Collection[str] = ()
 ) -> Staged:
-    """Read one table of a source. ``folder``, its own and empty, takes the copy; ``rules`` concern columns of text.
-
+    """Read one table of a source. ``folder``, its own and empty, takes the copy; ``rules`` concern columns of text, and
     ``known`` are identities of parts that need not be copied.
 
     Raises ErasmoError for anything that keeps the table from being read whole.

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.settings import DatasetSettings, Project
+from erasmo_dagster.settings.environment import is_variable
 from erasmo_dagster.store.artifacts import snapshots
 from erasmo_dagster.store.parts import (
     Earlier,
@@ -112,8 +113,10 @@ def snapshot_source(
 
     The key is the column's text, or a JSON array of texts where there are several. Rows keep the source's order.
     With ``in_parts``, ``out`` is a folder where the source has parts, and those which are as the dataset's last
-    snapshot has them are taken over from there. Raises ErasmoError in one line, free of cell values but for keys that are not
-    sensitive, for a source that cannot be read or does not fit the settings; ``out`` is then as it was.
+    snapshot has them are taken over from there.
+
+    Raises ErasmoError in one line, free of cell values but for keys that are not sensitive, for a source that cannot be
+    read or does not fit the settings; ``out`` is then as it was.
     """
     with open_reading(name, settings, project, out.parent, in_parts=in_parts) as reading:
         fingerprint, written = reading.write()
@@ -254,7 +257,8 @@ def _fault(error: Exception, settings: DatasetSettings, where: str) -> ErasmoErr
             expected="one that holds for every row",
             fix=f"mend source.query in {where} (try_cast gives null where cast fails)",
         )
-    return ErasmoError(f"Got {settings.source.path}, which cannot be read to its end ({kind})", expected="a whole file")
+    what = "rows of types that it can read" if is_variable(settings.source.path or "") else "a whole file"
+    return ErasmoError(f"Got {settings.source.path}, which cannot be read to its end ({kind})", expected=what)
 
 
 def _text_rules(settings: DatasetSettings) -> TextRules:
