@@ -40,11 +40,11 @@ class _Record(BaseModel):
 
 @dataclass(frozen=True)
 class Earlier:
-    """Parts of an earlier snapshot by their identity, each as a file of our own; ``record`` tells of them."""
+    """Parts of an earlier snapshot by their identity, each as a file of our own; ``records`` are all there are."""
 
     files: dict[str, Path]
     known: dict[str, PartRows]
-    record: Path | None = None
+    records: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -93,8 +93,9 @@ def earlier_parts(snapshots: Iterable[Path], made_as: str, folder: Path) -> Earl
 
     ``made_as`` names the settings and the release: parts made otherwise are left where they are.
     """
-    for snapshot in snapshots:
-        path = _record_of(snapshot)
+    snapshots = list(snapshots)
+    records = tuple(map(_record_of, snapshots))
+    for snapshot, path in zip(snapshots, records, strict=True):
         try:
             record = _Record.model_validate_json(path.read_bytes())
         except (FileNotFoundError, ValidationError):
@@ -107,7 +108,7 @@ def earlier_parts(snapshots: Iterable[Path], made_as: str, folder: Path) -> Earl
             identity = file.stem.partition("-")[2]
             if identity in record.parts and _link(file, folder / file.name):
                 files[identity] = folder / file.name
-        return Earlier(files, record.parts, path)
+        return Earlier(files, record.parts, records)
     return Earlier({}, {})
 
 
@@ -117,7 +118,7 @@ def write_parts(
     """Write a snapshot in parts into the folder ``out``; ``key`` is the SQL expression of a row's key.
 
     With ``take``, parts that are as they were are not read again. Without, all are, and where one that should be as it
-    was is not, the record that says so is removed, so that nothing is taken from it any more.
+    was is not, the disk or server that said so is not to be believed: all records are removed, so that a run reads all.
     """
     out.mkdir()
     files, held, trusted, rows_read = [], [], {}, 0
@@ -131,8 +132,9 @@ def write_parts(
             copy_to_parquet(con, f"SELECT {key} AS {quote(ENTITY_KEY)}, * FROM ({part.select})", file)
             found = hashed(con, [file])
             rows_read += found.rows
-            if known is not None and known != found and earlier.record is not None:
-                earlier.record.unlink(missing_ok=True)
+            if known is not None and known != found:
+                for record in earlier.records:
+                    record.unlink(missing_ok=True)
             if part.trusted():
                 trusted[part.identity] = found
         files.append(file)

@@ -1,7 +1,7 @@
 """Connections to PostgreSQL, by a URL from the environment of which no message says anything.
 
 libpq repeats host, user and parts of a malformed URL in what it says, and PostgreSQL cell values. So their texts are
-read here and never handed on; the one exception is what the server says of SQL from the settings, before it reads a row.
+read here and never handed on; the one exception is what the server says of SQL from the settings, before a row is read.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from erasmo_dagster.settings import TableSettings
 from erasmo_dagster.store.paths import Location
 from erasmo_dagster.store.postgres import LOCK_WAIT, postgres_connection, server_message, sqlstate
 from erasmo_dagster.store.postgres_types import Column, column_of
-from erasmo_dagster.store.sql import quote, read_parquet
+from erasmo_dagster.store.sql import literal, quote, read_parquet
 from erasmo_dagster.store.staging import Part, Staged, check_names, in_groups, pick_table
 from erasmo_dagster.store.types import TextRules
 
@@ -46,6 +46,13 @@ FROM {} AS q GROUP BY 1 ORDER BY 1
 """
 _FIRST_WORD = re.compile(r"(?:\s|\(|--[^\n]*|/\*.*?\*/)*(\w*)", re.DOTALL)
 _LOST = re.compile("terminating connection|closed the connection|connection (not open|has been closed)|SYSCALL")
+
+# Columns may come, go and change without a new version of any row.
+_DEFINITION = """
+SELECT a.attnum, a.attname, a.atttypid::bigint, a.atttypmod, pg_catalog.pg_get_expr(d.adbin, d.adrelid)
+FROM pg_catalog.pg_attribute a LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+WHERE a.attrelid = {}::regclass AND a.attnum > 0 AND NOT a.attisdropped ORDER BY 1
+"""
 
 Signature = tuple[int, int, str]  # of a partition: its oid, its rows, and the sum over their versions
 
@@ -122,8 +129,10 @@ def seen_in_postgres(location: Location, table: TableSettings) -> list[tuple[str
     with _reading(location) as cursor:
         opened = _open(cursor, location, table, TextRules())
         signatures = _signatures(opened)
-        # A changed definition may leave the row versions as they were.
-        return None if signatures is None else [(_digest(opened.select, *one), one[1]) for one in signatures]
+        if signatures is None:
+            return None
+        definition = _definition(opened)
+        return [(_digest(definition, one), one[1]) for one in signatures]
 
 
 @contextmanager
@@ -183,9 +192,15 @@ def _named(cursor: Any, location: Location, wanted: str | None) -> tuple[str, bo
 
 def _partitions(opened: _Opened, columns: dict[str, str]) -> Iterator[tuple[list[str], str]]:
     """Oids of partitions that are read together, and what they are to be known by."""
-    named = {str(oid): (oid, rows, total) for oid, rows, total in _signatures(opened) or ()}
-    for oids in in_groups(named):
-        yield oids, _digest(opened.select, columns, [named[oid] for oid in oids])
+    if signatures := _signatures(opened):
+        named = {str(oid): (oid, rows, total) for oid, rows, total in signatures}
+        read_as = [opened.select, columns, _definition(opened)]
+        for oids in in_groups(named):
+            yield oids, _digest(read_as, [named[oid] for oid in oids])
+
+
+def _definition(opened: _Opened) -> list[tuple[Any, ...]]:
+    return _rows(opened.cursor, _DEFINITION.format(literal(opened.relation)), opened.location)
 
 
 def _digest(*content: object) -> str:

@@ -36,8 +36,9 @@ class Table:
 def open_source(
     source: SourceSettings, project: Project, folder: Path, rules: TextRules, known: Collection[str] = ()
 ) -> Iterator[Table]:
-    """Read every table of a source once, into ``folder``, and open what it gives. ``known`` are identities of parts that
-    need not be read; a query needs all.
+    """Read every table of a source once, into ``folder``, and open what it gives.
+
+    ``known`` are identities of parts that need not be read, but for a query.
 
     Raises ErasmoError for a table that cannot be read, and for a query that is not one SELECT over the tables.
     """

@@ -87,7 +87,9 @@ def test_every_type_is_read(crm: PostgresReader) -> None:
     frame = crm.table("t").sort("id")
     held = dict(zip(TYPES, frame.drop(ENTITY_KEY, "id").row(0), strict=True))
     assert held == {kind: value for kind, (_, value, _) in TYPES.items()}
-    assert dict(zip(TYPES, frame.drop(ENTITY_KEY, "id").dtypes, strict=True)) == {k: t for k, (_, _, t) in TYPES.items()}
+    assert dict(zip(TYPES, frame.drop(ENTITY_KEY, "id").dtypes, strict=True)) == {
+        k: t for k, (_, _, t) in TYPES.items()
+    }
     assert set(frame.drop(ENTITY_KEY, "id").row(1)) == {None}
 
 
@@ -145,7 +147,15 @@ ROWS = st.lists(
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=ROWS)
 def test_values_come_as_they_are(crm: PostgresReader, rows: list[dict[str, Any]]) -> None:
-    kinds = {"i": "bigint", "f": "float8", "d": "numeric(18, 3)", "t": "text", "day": "date", "at": "timestamp", "b": "bool"}
+    kinds = {
+        "i": "bigint",
+        "f": "float8",
+        "d": "numeric(18, 3)",
+        "t": "text",
+        "day": "date",
+        "at": "timestamp",
+        "b": "bool",
+    }
     crm.sql("DROP TABLE IF EXISTS t", f"CREATE TABLE t (id int, {', '.join(f'{n} {k}' for n, k in kinds.items())})")
     values = ", ".join(f"({i}, {', '.join(_literal(row[n]) for n in kinds)})" for i, row in enumerate(rows))
     crm.sql(f"INSERT INTO t VALUES {values}")
@@ -162,8 +172,10 @@ def _literal(value: Any) -> str:
 def test_any_name_of_table_and_column(crm: PostgresReader) -> None:
     names = ["two words", 'quo"te', "it's", "select", "😀 é", "a,b", "${HOME}", "1", "c0", "q", 'a"; drop table x; --']
     quoted = ", ".join('"' + name.replace('"', '""') + '" text' for name in names)
-    crm.sql(f'CREATE SCHEMA "O""dd"', f'CREATE TABLE "O""dd"."we.ird" (id int, {quoted})')
-    crm.sql(f"""INSERT INTO "O""dd"."we.ird" SELECT i{"".join(f", 'v{i}'" for i in range(len(names)))} FROM generate_series(1, 2) i""")
+    crm.sql('CREATE SCHEMA "O""dd"', f'CREATE TABLE "O""dd"."we.ird" (id int, {quoted})')
+    crm.sql(
+        f"""INSERT INTO "O""dd"."we.ird" SELECT i{"".join(f", 'v{i}'" for i in range(len(names)))} FROM generate_series(1, 2) i"""
+    )
     frame = crm.table('O"dd.we.ird', drop=names[1:3], sensitive=names[3])
     assert frame.columns == [ENTITY_KEY, "id", *names]
     assert frame.row(0)[2:] == tuple(f"v{i}" for i in range(len(names)))
@@ -240,7 +252,10 @@ WRONG = "postgresql://erasmo:{password}@127.0.0.1:{port}/{database}"
         ("postgresql://erasmo:{password}@127.0.0.1:{port}/nowhere", "a database that the server does not have"),
         ("postgresql://erasmo:wrong-pass@127.0.0.1:1/postgres", "a host and port where no server listens"),
         ("postgresql://erasmo:wrong-pass@no-such-host.invalid/postgres", "a host that has no address"),
-        ("postgresql://erasmo:{password}@127.0.0.1:{port}/postgres?sslmode=require", "encryption that the server refuses"),
+        (
+            "postgresql://erasmo:{password}@127.0.0.1:{port}/postgres?sslmode=require",
+            "encryption that the server refuses",
+        ),
         ("postgresql://erasmo:wrong-pass%zz@no-such-host.invalid/postgres", "a text that is no PostgreSQL URL"),
         ("postgresql://erasmo:wrong pass@no-such-host.invalid/postgres", "a text that is no PostgreSQL URL"),
         ("postgresql://erasmo:wrong-pass@127.0.0.1:{port}no/postgres", "a text that is no PostgreSQL URL"),
@@ -320,7 +335,10 @@ def test_a_connection_that_is_lost_leaves_nothing(crm: PostgresReader) -> None:
     others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'erasmo_dagster'"
     with between_chunks(crm, lambda: crm.sql(others)):
         message = crm.no_table("t")
-    assert message == f"Got table t of {VARIABLE}, whose connection was lost, expected one that lasts to the last row: run again."
+    assert (
+        message
+        == f"Got table t of {VARIABLE}, whose connection was lost, expected one that lasts to the last row: run again."
+    )
     with between_chunks(crm, lambda: crm.sql(others.replace("terminate", "cancel"))):
         assert "whose reading the server cancelled" in crm.no_table("t")
     snapshot = crm(VARIABLE, source=crm.source("t"))
