@@ -41,12 +41,18 @@ def init(folder: Annotated[Path, typer.Argument(help="Folder to make; it must be
 
 @app.command()
 def add(
-    file: Annotated[str, typer.Argument(help="CSV, TSV, Parquet, JSON lines, DuckDB, SQLite or text file.")],
+    file: Annotated[
+        str,
+        typer.Argument(
+            help="CSV, TSV, Parquet, JSON lines, DuckDB, SQLite or text file; or '${VARIABLE}', which holds the URL of "
+            "a PostgreSQL database."
+        ),
+    ],
     key: Annotated[
         list[str], typer.Option(help="Column that names a row; give it again for a key of several columns.")
     ] = [],  # noqa: B006
     name: Annotated[str | None, typer.Option(help="Name of the dataset; by default from the file's name.")] = None,
-    table: Annotated[str | None, typer.Option(help="Table in a DuckDB or SQLite file.")] = None,
+    table: Annotated[str | None, typer.Option(help="Table in a DuckDB, SQLite or PostgreSQL database.")] = None,
     label: Annotated[str | None, typer.Option(help="Column with known groups, shown to the metrics alone.")] = None,
 ) -> None:
     """Describe a table in datasets/NAME.yaml, and say what was decided."""

@@ -5,7 +5,6 @@ Models are frozen and refuse unknown keys, so a misspelt option is an error and 
 
 from __future__ import annotations
 
-import re
 from typing import Any, Literal, get_args
 
 from pydantic import Field, model_validator
@@ -15,7 +14,7 @@ from erasmo_dagster.settings.base import Settings, Strings
 from erasmo_dagster.settings.clustering import ClusteringSettings
 from erasmo_dagster.settings.embedding import EmbeddingSettings
 from erasmo_dagster.settings.encoders import EncoderChoice, ErasmoOptions
-from erasmo_dagster.settings.environment import is_variable
+from erasmo_dagster.settings.environment import is_database_url, is_variable
 from erasmo_dagster.settings.naming import NamingSettings
 from erasmo_dagster.settings.refresh import GateSettings, LabelFigure, NotifySettings, RefreshSettings
 from erasmo_dagster.settings.text import TextSettings
@@ -68,8 +67,7 @@ class TableSettings(Settings):
 def _check_server(table: TableSettings | SourceSettings) -> None:
     """Refuse a database's URL in the YAML, without repeating it: such files are shared, and it has a password."""
     path = table.path or ""
-    by_url = re.match(r"\s*postgres(ql)?:", path, re.IGNORECASE) is not None
-    if by_url or (table.format == "postgresql" and not is_variable(path)):
+    if is_database_url(path) or (table.format == "postgresql" and not is_variable(path)):
         raise ValueError(
             "got a `path` that is no variable, expected `${VARIABLE}` alone for a PostgreSQL database: set that "
             "variable to its URL where the pipeline runs"

@@ -7,6 +7,7 @@ import re
 
 from erasmo_dagster.errors import ErasmoError
 
+_DATABASE_URL = re.compile(r"\s*postgres(ql)?:", re.IGNORECASE)
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 
 
@@ -26,6 +27,11 @@ def expand(text: str, where: str) -> str:
         return os.environ[match[1]]
 
     return _VARIABLE.sub(value, text)
+
+
+def is_database_url(text: str) -> bool:
+    """Whether ``text`` begins like the URL of a PostgreSQL database, password and all."""
+    return _DATABASE_URL.match(text) is not None
 
 
 def is_variable(text: str) -> bool:

@@ -25,6 +25,8 @@ class Draft:
 def compose(draft: Draft, command: str) -> str:
     """The YAML text. It reads back as settings equal to the draft's, whatever characters are in the names."""
     source = [f"  path: {scalar(draft.source.path or '')}"]
+    if draft.source.format is not None:
+        source.append(f"  format: {scalar(draft.source.format)}")
     if draft.source.table is not None:
         source.append(f"  table: {scalar(draft.source.table)}")
     if draft.source.null_values:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.settings import DatasetSettings, Project, SourceSettings, check_name, dataset_files
+from erasmo_dagster.settings.environment import is_database_url, is_variable
 from erasmo_dagster.store.draft import Draft, compose
 from erasmo_dagster.store.paths import legible, listed, locate
 from erasmo_dagster.store.plain_text import TEXT_COLUMN, text_key
@@ -59,14 +60,19 @@ def infer_dataset(
 ) -> Inferred:
     """Read a table and decide its settings; ``write_dataset`` writes them.
 
-    ``file`` is relative to the working folder, else to the project. Raises ErasmoError for a table that cannot be
-    read, a key that does not name each row (naming columns that do, where no key is given), a label that is not there,
-    and a name that no dataset may have or one has already.
+    ``file`` is relative to the working folder, else to the project; or ``${VARIABLE}``, which holds the URL of a
+    PostgreSQL database. Raises ErasmoError for a table that cannot be read, a key that does not name each row (naming
+    columns that do, where no key is given), a label that is not there, and a name that no dataset may have or one has
+    already.
     """
     path = _path_for(file, project)
-    name = check_name(name or _slug(table or file))
-    _check_free(project, name)
     source = SourceSettings(path=path, table=table)
+    on_server = is_variable(path) and locate(source.by_name()["source"], project).format == "postgresql"
+    if on_server:
+        source = source.model_copy(update={"format": "postgresql"})
+    # Of a table `schema.name` on a server, the name; a DuckDB file's schema is rarely what tells its tables apart.
+    name = check_name(name or _slug((table.rpartition(".")[2] if on_server else table) if table else file))
+    _check_free(project, name)
     options = [("--key", column) for column in key] + [("--table", table), ("--label", label)]
     location = locate(source.by_name()["source"], project)
     if location.format == "text" and not key:
@@ -103,8 +109,14 @@ def _check_free(project: Project, name: str) -> None:
 
 def _path_for(file: str, project: Project) -> str:
     """The path to write down: relative to the project where the file is inside it, else absolute."""
-    if file.startswith("pypi:"):
+    if file.startswith("pypi:") or is_variable(file):
         return file
+    if is_database_url(file):
+        raise ErasmoError(
+            "Got the URL of a database",
+            expected="a variable that holds it, since it has a password",
+            fix="run `export DATABASE_URL=…` and pass '${DATABASE_URL}' in single quotes",
+        )
     path = Path(os.path.expanduser(file))  # noqa: PTH111 - leaves `~` alone where there is no home
     if "*" not in file and not path.exists() and (project.root / path).exists():
         path = project.root / path

@@ -13,7 +13,7 @@ from typing import IO, cast
 
 from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.settings import Format, Project, TableSettings, expand
-from erasmo_dagster.settings.environment import is_variable
+from erasmo_dagster.settings.environment import is_database_url, is_variable
 
 _ENDINGS: dict[str, Format] = {
     ".csv": "csv",
@@ -101,7 +101,7 @@ def _check_options(table: TableSettings, kind: Format) -> None:
 
 def _on_server(table: TableSettings) -> bool:
     if table.format is None and is_variable(table.path):
-        return expand(table.path, f"in the path {table.path}").strip().startswith(("postgresql://", "postgres://"))
+        return is_database_url(expand(table.path, f"in the path {table.path}"))
     return table.format == "postgresql"
 
 

@@ -93,4 +93,6 @@ def _sweep(artifacts: Path, kept: Collection[tuple[str, str]], busy: Collection[
 
 
 def _size(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) if folder.is_dir() else 0
+    stats = [file.stat() for file in folder.rglob("*") if file.is_file()] if folder.is_dir() else []
+    # Versions share the parts of snapshots that did not change: one file under several names.
+    return sum({(stat.st_dev, stat.st_ino): stat.st_size for stat in stats}.values())

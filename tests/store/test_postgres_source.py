@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, time
@@ -13,11 +16,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from erasmo_dagster.settings import Project
+from erasmo_dagster.errors import ErasmoError
+from erasmo_dagster.settings import Project, load_dataset
 from erasmo_dagster.store import postgres_source
+from erasmo_dagster.store.infer import infer_dataset, write_dataset
 from erasmo_dagster.store.postgres import with_defaults
-from erasmo_dagster.store.sources import ENTITY_KEY
-from tests.postgres_server import PostgresServer
+from erasmo_dagster.store.sources import ENTITY_KEY, snapshot_source
+from tests.postgres_server import PASSWORD, PostgresServer
 from tests.store.postgres_reader import VARIABLE, PostgresReader
 from tests.store.reader import SECRET
 
@@ -241,9 +246,6 @@ def test_a_url_is_told_without_a_format(crm: PostgresReader) -> None:
     assert crm.frame(VARIABLE)["id"].sort().to_list() == [1, 2]
 
 
-WRONG = "postgresql://erasmo:{password}@127.0.0.1:{port}/{database}"
-
-
 @pytest.mark.parametrize(
     ("url", "said"),
     [
@@ -364,3 +366,41 @@ def test_texts_do_not_depend_on_the_role(crm: PostgresReader) -> None:
     for setting in ("timezone = 'Asia/Tokyo'", "datestyle = 'German'", "intervalstyle = 'iso_8601'"):
         crm.sql(f"ALTER DATABASE {database} SET {setting}")
     assert crm(VARIABLE, source=crm.source("t")).fingerprint == before
+
+
+def test_add_describes_a_table_on_a_server(crm: PostgresReader) -> None:
+    crm.sql("CREATE SCHEMA crm")
+    columns = "i AS id, i % 50 AS age, 'job' || i % 3 AS job, 'person' || i || '@example.org' AS email"
+    crm.sql(f"CREATE TABLE crm.customers AS SELECT {columns} FROM generate_series(1, 60) i")
+    with pytest.raises(ErasmoError, match="expected a column that names each row, such as: id, email"):
+        infer_dataset(VARIABLE, (), crm.project, table="crm.customers")
+    inferred = infer_dataset(VARIABLE, ("id",), crm.project, table="crm.customers")
+    path = write_dataset(crm.project, inferred)
+    assert path.name == "customers.yaml"
+    assert "erasmo add '${CRM_DATABASE_URL}' --key id --table crm.customers" in inferred.yaml
+    loaded = load_dataset(crm.project, "customers")
+    assert loaded.source.model_dump(exclude_defaults=True) == crm.source("crm.customers") | {"path": VARIABLE}
+    assert (loaded.drop, loaded.sensitive) == (("email",), ("email",))
+    assert snapshot_source("customers", loaded, crm.project, crm.out).rows == 60
+    for url in (crm.url, crm.url.replace("postgresql", "postgres")):
+        with pytest.raises(ErasmoError) as caught:
+            infer_dataset(url, ("id",), crm.project)
+        assert str(caught.value).startswith("Got the URL of a database, expected a variable")
+        assert PASSWORD not in str(caught.value)
+
+
+@pytest.mark.parametrize("more", [{}, {"format": "postgresql"}])
+def test_a_url_in_the_yaml_is_refused_and_not_repeated(crm: PostgresReader, more: dict[str, str]) -> None:
+    file = crm.project.datasets_dir / "customers.yaml"
+    for source in ({"path": crm.url, **more}, {"tables": {"t": {"path": crm.url, **more}}, "query": "from t"}):
+        file.write_text(json.dumps({"source": source, "key": "id"}))
+        with pytest.raises(ErasmoError) as caught:
+            load_dataset(crm.project, "customers")
+        told = "".join(traceback.format_exception(caught.value))
+        assert "expected `${VARIABLE}` alone for a PostgreSQL database" in told
+        assert PASSWORD not in told
+
+
+def test_without_the_driver(crm: PostgresReader) -> None:
+    crm.monkeypatch.setitem(sys.modules, "adbc_driver_postgresql", None)
+    assert 'without the driver for PostgreSQL: pip install "erasmo-dagster[postgres]"' in crm.no_table("t")
