@@ -72,12 +72,8 @@ def look_around(
     running = datasets_in_progress(instance)
     names = {*scan.present, *(name for name, k in known.items() if k.publication and not k.publication.retired)}
 
-    def last_looked_at(name: str) -> float:
-        sighting = memory.get(name, Memory()).sighting
-        return sighting.hashed_at if sighting else 0.0
-
     seen = []
-    for name in sorted(names, key=lambda n: (last_looked_at(n), n)):
+    for name in sorted(names, key=lambda n: (memory.get(n, Memory()).looked_at, n)):
         asleep = time.monotonic() - started > seconds
         seen.append(
             look_at(

@@ -18,7 +18,8 @@ class Memory(BaseModel):
     of them was, ``next_try`` when the next may be (None until that one is seen to have ended), ``refused`` the state
     that was last stopped at the gate. ``starts`` counts all runs ever started, so that a source which changes from A to
     B and back to A is two changes. ``matched_at`` is when the source was last as published, ``absent_since`` when the
-    YAML was first missing, ``stale`` whether the last freshness check found so.
+    YAML was first missing, ``stale`` whether the last freshness check found so, ``looked_at`` when the source was last
+    looked at, whatever came of it.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -33,6 +34,7 @@ class Memory(BaseModel):
     matched_at: float | None = None
     absent_since: float | None = None
     stale: bool = False
+    looked_at: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ def plan_watch(
                 plan.register.append(dataset.name)
             after = _present(dataset, before.model_copy(update={"absent_since": None}), plan, now)
         if after is not None:
-            plan.memory[dataset.name] = after
+            plan.memory[dataset.name] = after if dataset.asleep else after.model_copy(update={"looked_at": now})
     return plan
 
 

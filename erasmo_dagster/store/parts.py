@@ -1,7 +1,8 @@
 """Snapshots in parts: what is known of those of an earlier version, so that parts which did not change are taken over.
 
 A snapshot in parts is a folder of Parquet files, one a part, with a record of them beside it. A file's name has the
-part's identity in it, and the record tells of identities: whatever is interrupted, none speaks of another file's rows.
+part's identity in it and how it was made, and the record tells of these: whatever is interrupted, none speaks of another
+file's rows.
 """
 
 from __future__ import annotations
@@ -105,15 +106,22 @@ def earlier_parts(snapshots: Iterable[Path], made_as: str, folder: Path) -> Earl
         folder.mkdir()
         files = {}
         for file in snapshot_files(snapshot):
-            identity = file.stem.partition("-")[2]
-            if identity in record.parts and _link(file, folder / file.name):
+            _, identity, own = file.stem.split("-")
+            if own == made_as and identity in record.parts and _link(file, folder / file.name):
                 files[identity] = folder / file.name
         return Earlier(files, record.parts, records)
     return Earlier({}, {})
 
 
 def write_parts(
-    con: duckdb.DuckDBPyConnection, parts: Iterable[Part], key: str, out: Path, earlier: Earlier, *, take: bool
+    con: duckdb.DuckDBPyConnection,
+    parts: Iterable[Part],
+    key: str,
+    out: Path,
+    earlier: Earlier,
+    made_as: str,
+    *,
+    take: bool,
 ) -> Written:
     """Write a snapshot in parts into the folder ``out``; ``key`` is the SQL expression of a row's key.
 
@@ -123,7 +131,7 @@ def write_parts(
     out.mkdir()
     files, held, trusted, rows_read = [], [], {}, 0
     for number, part in enumerate(parts):
-        file = out / f"{number:05d}-{part.identity}.parquet"
+        file = out / f"{number:05d}-{part.identity}-{made_as}.parquet"
         known = earlier.known.get(part.identity)
         if take and known is not None and part.identity in earlier.files:
             earlier.files[part.identity].rename(file)

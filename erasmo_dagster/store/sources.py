@@ -148,7 +148,8 @@ class Reading:
             written = Written((self.written,), rows, held.hash, rows, {})
         else:
             key = _entity_key(self.settings.key)
-            written = write_parts(con, self.table.parts, key, self.written, self.earlier, take=self.take)
+            parts = self.table.parts
+            written = write_parts(con, parts, key, self.written, self.earlier, self.made_as, take=self.take)
             _check_rows(self.table, self.settings, written.files, self.where)
         return _fingerprint(con, written), written
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
@@ -15,6 +16,7 @@ from erasmo_dagster.defs.health import dataset_health
 from erasmo_dagster.defs.instance import open_instance, run_dataset
 from erasmo_dagster.defs.upkeep import collect_garbage, remove_dataset
 from erasmo_dagster.errors import ErasmoError
+from erasmo_dagster.refresh.watching import Memory, plan_watch
 from erasmo_dagster.settings import Project, open_project
 from erasmo_dagster.store.publish import rollback
 from tests.conftest import DatasetWriter, customers
@@ -312,3 +314,19 @@ def test_a_look_that_takes_long_leaves_the_rest_for_the_next(
         write_dataset(name, customers(30))
     seen, _ = watching.look_around(project, instance, {}, seconds=-1)
     assert [one.asleep for one in seen] == [True, True]
+
+
+def test_those_that_were_looked_at_last_come_last(
+    project: Project, write_dataset: DatasetWriter, instance: dg.DagsterInstance
+) -> None:
+    for name in ("a", "b", "c"):
+        write_dataset(name, customers(30))
+    (project.root / "a.parquet").unlink()  # a source that cannot be read is looked at too
+    memory: dict[str, Memory] = {}
+    order = []
+    for now in (1000.0, 1030.0):
+        seen, _ = watching.look_around(project, instance, memory, now=now)
+        order.append([one.name for one in seen])
+        looked_at = [one if one.name == "a" else replace(one, asleep=True) for one in seen]
+        memory = plan_watch(looked_at, memory, now=now, retire_after=60.0, datasets_readable=True).memory
+    assert order == [["a", "b", "c"], ["b", "c", "a"]]

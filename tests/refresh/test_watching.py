@@ -95,7 +95,9 @@ def test_a_change_starts_one_run() -> None:
     looks = Looks(changed=True, state="A", sighting=sighting())
     start = looks()
     assert start == Start("a", "a:A:1:1030", "source changed", attempt=1, last=False)
-    assert looks.memory == {"a": Memory(sighting=sighting(), starts=1, tried="A", attempts=1, started_at=looks.now)}
+    assert looks.memory == {
+        "a": Memory(sighting=sighting(), starts=1, tried="A", attempts=1, started_at=looks.now, looked_at=looks.now)
+    }
     looks.succeed()
     assert [looks() for _ in range(3)] == [None] * 3
 
@@ -107,7 +109,7 @@ def test_a_source_as_published_forgets_what_was_tried() -> None:
     looks()
     assert looks.memory["a"].next_try is not None
     assert looks(changed=False, state="P", sighting=sighting("2")) is None
-    assert looks.memory["a"] == Memory(sighting=sighting("2"), starts=1, matched_at=looks.now)
+    assert looks.memory["a"] == Memory(sighting=sighting("2"), starts=1, matched_at=looks.now, looked_at=looks.now)
     assert looks.note == "as published"
     again = looks(changed=True, state="A")
     assert again is not None
@@ -172,7 +174,7 @@ def test_runs_are_left_to_the_schedule_where_on_change_is_false() -> None:
     looks = Looks(changed=True, state="A", settings=policy(on_change=False), sighting=sighting())
     assert looks() is None
     assert looks.note == "changed; refresh.on_change is false, so it waits for its schedule"
-    assert looks.memory["a"] == Memory(sighting=sighting())
+    assert looks.memory["a"] == Memory(sighting=sighting(), looked_at=looks.now)
     assert looks(settings=SETTINGS) is not None
 
 
@@ -273,10 +275,10 @@ def test_a_blocked_source_that_comes_back_is_not_tried_again() -> None:
 def test_a_fault_starts_nothing_and_keeps_what_is_remembered() -> None:
     looks = Looks(changed=True, state="A", sighting=sighting())
     looks()
-    remembered = looks.memory
+    remembered = looks.memory["a"]
     for facts in ({"fault": "no file"}, {"fault": None, "settings": None}):
         assert looks(sighting=None, changed=False, state="", **facts) is None
-        assert looks.memory == remembered
+        assert looks.memory == {"a": remembered.model_copy(update={"looked_at": looks.now})}
         assert looks.note in ("no file", "its YAML cannot be read")
 
 
