@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
 
 from erasmo_dagster.settings import Project
-from erasmo_dagster.store.artifacts import snapshot_path
-from erasmo_dagster.store.sources import Snapshot, snapshot_source
 from tests.postgres_server import PASSWORD, PostgresServer
 from tests.store.reader import Reader
 
@@ -55,9 +52,3 @@ class PostgresReader(Reader):
         for part in (PASSWORD, "127.0.0.1", str(self.server.port), "erasmo:", self.url.rpartition("/")[2]):
             assert part not in message
         return message
-
-
-def take(project: Project, settings: Any, version: int) -> tuple[Snapshot, Path]:
-    """A snapshot of a version, as a run takes it: with what did not change from the one before."""
-    out = snapshot_path(project, "customers", version)
-    return snapshot_source("customers", settings, project, out, in_parts=True), out
