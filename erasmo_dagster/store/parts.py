@@ -1,8 +1,8 @@
 """Snapshots in parts: what is known of those of an earlier version, so that parts which did not change are taken over.
 
-A snapshot in parts is a folder of Parquet files, one a part, with a record of them beside it. A file's name has in it the
-part's identity and how it was made, and the record tells of these: whatever is interrupted, none speaks of the rows of
-another file.
+A snapshot in parts is a folder of Parquet files, one a part, with a record of them beside it. A file is named after the
+identity of its part and how it was made, and the record tells of these: whatever is interrupted, none speaks of
+the rows of another file.
 """
 
 from __future__ import annotations
