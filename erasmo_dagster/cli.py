@@ -176,6 +176,48 @@ def gc() -> None:
 
 
 @app.command()
+def backup(folder: Annotated[Path, typer.Argument(help="Folder to make; it must not exist.")]) -> None:
+    """Copy the warehouse and the files of its versions; runs may go on meanwhile."""
+    from erasmo_dagster.settings import find_project
+    from erasmo_dagster.store.backup import back_up
+
+    done = back_up(find_project(), folder)
+    versions = sum(map(len, done.versions.values()))
+    out.print(f"Wrote {folder}: {versions} versions of {len(done.versions)} datasets.", highlight=False)
+
+
+@app.command()
+def restore(
+    folder: Annotated[Path, typer.Argument(help="Folder that `erasmo backup` has made.")],
+    replace: Annotated[bool, typer.Option("--replace", help="Set aside what is there.")] = False,
+) -> None:
+    """Bring a backup back, and publish what it says."""
+    from erasmo_dagster.defs.backups import restore_project
+    from erasmo_dagster.defs.instance import open_instance
+    from erasmo_dagster.settings import find_project
+
+    project = find_project()
+    with open_instance(project) as instance:
+        for line in restore_project(project, instance, folder, replace=replace):
+            out.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+@app.command()
+def services(
+    folder: Annotated[Path, typer.Argument(help="Folder to write to, such as ./services.")],
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the UI on 127.0.0.1.")] = 3000,
+    code_port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the code location on 127.0.0.1.")] = 4266,
+) -> None:
+    """Write units by which systemd runs Dagster's webserver, daemon and code location."""
+    from erasmo_dagster.defs.services import write_services
+    from erasmo_dagster.settings import find_project
+
+    for path in write_services(find_project(), folder, port=port, code_port=code_port):
+        out.print(f"Wrote {path}", highlight=False, soft_wrap=True)
+    out.print("What to do with them: docs/deploy.md", highlight=False)
+
+
+@app.command()
 def show(name: Annotated[str, typer.Argument(help="Dataset.")]) -> None:
     """Show a dataset's published segments and figures, and how to read them."""
     from erasmo_dagster.settings import find_project

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from erasmo_dagster.defs.pictures import picture
 from erasmo_dagster.defs.resources import WarehouseResource, project_resources
+from erasmo_dagster.defs.stages import MODEL_POOL
 from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.settings import Project
 
@@ -24,7 +25,7 @@ class ExperimentConfig(dg.Config):
     only: list[str] = Field(default=[], description="Only these datasets, encoders and algorithms.")
 
 
-@dg.op(name="experiment")
+@dg.op(name="experiment", pool=MODEL_POOL)
 def _run(context: dg.OpExecutionContext, config: ExperimentConfig, warehouse: WarehouseResource) -> None:
     """Run the cells that are not done yet, and publish the results."""
     # Here, so that definitions load without what cells need.

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from erasmo_dagster.defs.watching import PARTITION_TAG
 from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.files import whole_file
 from erasmo_dagster.settings import Project, readable_datasets
+from erasmo_dagster.settings.environment import expand
 from erasmo_dagster.store.checks import failed_gate
 from erasmo_dagster.store.marts import MartTestError
 from erasmo_dagster.store.publish import mend
@@ -44,6 +46,10 @@ nux:
 concurrency:
   runs:
     max_concurrent_runs: {project.settings.max_concurrent_runs}
+  pools:
+    # Runs wait in the queue and not at a step: a run that is killed then holds no place.
+    granularity: run
+    default_limit: {project.settings.max_model_runs}
 run_retries:
   # A run whose process died is started again; one that failed on its input would only fail again.
   enabled: {str(retries > 0).lower()}
@@ -51,13 +57,27 @@ run_retries:
   retry_on_asset_or_op_failure: false
 run_monitoring:
   enabled: true
-"""
+{_storage(project)}"""
     file = home / "dagster.yaml"
     current = file.read_text() if file.is_file() else _HEADER
     if current.startswith(_HEADER) and current != text:
         with whole_file(file) as written:
             written.write_text(text)
     return home
+
+
+def _storage(project: Project) -> str:
+    """Where Dagster keeps its own record, if not in files: the variable is named, and its value written nowhere."""
+    named = project.settings.dagster_storage
+    if named is None:
+        return ""
+    expand(named, "in dagster_storage of erasmo.yaml")
+    if find_spec("dagster_postgres") is None:
+        raise ErasmoError(
+            "Got `dagster_storage` in erasmo.yaml without the package dagster-postgres",
+            fix="pip install 'erasmo-dagster[postgres]'",
+        )
+    return f"storage:\n  postgres:\n    postgres_url:\n      env: {named[2:-1]}\n"
 
 
 def dagster_environment(project: Project) -> dict[str, str]:

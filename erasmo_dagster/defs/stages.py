@@ -25,6 +25,8 @@ from erasmo_dagster.store.versions import (
 )
 
 OWNERS = ["team:erasmo"]
+# Runs with a step in this pool are those that `max_model_runs` counts.
+MODEL_POOL = "model"
 # Tag of a run: what started it.
 REASON_TAG = "erasmo/reason"
 # Raised where a stage's code makes other output of the same input: what was fitted before is then fitted anew.

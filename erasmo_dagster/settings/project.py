@@ -27,6 +27,18 @@ class ProjectSettings(Settings):
     """The project's optional ``erasmo.yaml``."""
 
     max_concurrent_runs: int = Field(1, ge=1, le=64, description="Runs that Dagster's queue lets go at once.")
+    max_model_runs: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="Of those, runs that may train or read with a model at once: as many as the GPU or memory holds.",
+    )
+    dagster_storage: str | None = Field(
+        None,
+        pattern=r"^\$\{\w+\}$",
+        description="PostgreSQL database of Dagster's own runs, events and schedules, as the `${VARIABLE}` that holds "
+        "its URL; by default SQLite files in $ERASMO_HOME/dagster.",
+    )
     run_retries: int = Field(
         1, ge=0, le=10, description="Times that Dagster starts a run anew whose process died; see also refresh.retries."
     )

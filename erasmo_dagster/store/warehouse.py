@@ -54,7 +54,7 @@ def open_warehouse(
     Raises ErasmoError when the lock is not free in ``lock_timeout`` seconds, or the file is not a warehouse of ours.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(path, lock_timeout), disk_errors(path.parent):
+    with writer_lock(path, lock_timeout), disk_errors(path.parent):
         con = _connect(path, deadline=time.monotonic() + lock_timeout)
         try:
             migrate(con, path)
@@ -80,7 +80,8 @@ def in_transaction(con: duckdb.DuckDBPyConnection) -> Iterator[None]:
 
 
 @contextmanager
-def _locked(path: Path, timeout: float) -> Iterator[None]:
+def writer_lock(path: Path, timeout: float) -> Iterator[None]:
+    """The lock of all who read or write the warehouse, without opening it. Raises ErasmoError where it stays taken."""
     lock = FileLock(path.with_suffix(".lock"), timeout=timeout)
     try:
         lock.acquire()

@@ -7,7 +7,7 @@ import dagster as dg
 from erasmo_dagster.defs.partitions import dataset_partitions
 from erasmo_dagster.defs.pictures import picture
 from erasmo_dagster.defs.resources import WarehouseResource
-from erasmo_dagster.defs.stages import CODE_VERSIONS, OWNERS, StageRun, begin_stage
+from erasmo_dagster.defs.stages import CODE_VERSIONS, MODEL_POOL, OWNERS, StageRun, begin_stage
 from erasmo_dagster.method import plots
 from erasmo_dagster.method.encoders.kinds import fit_encoder, identify
 from erasmo_dagster.method.fitted import FittedState
@@ -21,6 +21,7 @@ from erasmo_dagster.store.corpus import clause_rows
     group_name="model",
     kinds={"pytorch", "huggingface"},
     owners=OWNERS,
+    pool=MODEL_POOL,
     code_version=CODE_VERSIONS["adapter"],
     deps=["text_corpus", "refresh_plan"],
 )

@@ -7,7 +7,7 @@ import dagster as dg
 from erasmo_dagster.defs.encoding import Encoded, Reading, encode, encoder_id, forget_unfinished, way_of_reading
 from erasmo_dagster.defs.partitions import dataset_partitions
 from erasmo_dagster.defs.resources import WarehouseResource
-from erasmo_dagster.defs.stages import CODE_VERSIONS, OWNERS, StageRun, begin_stage
+from erasmo_dagster.defs.stages import CODE_VERSIONS, MODEL_POOL, OWNERS, StageRun, begin_stage
 from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.method.fitted import FittedState
 from erasmo_dagster.store.artifacts import text_dir
@@ -21,6 +21,7 @@ from erasmo_dagster.store.versions import NEW_VECTORS, StageOutput, drop_stage, 
     group_name="model",
     kinds={"pytorch", "duckdb"},
     owners=OWNERS,
+    pool=MODEL_POOL,
     code_version=CODE_VERSIONS["embeddings"],
     deps=["text_corpus", "adapter", "refresh_plan"],
 )

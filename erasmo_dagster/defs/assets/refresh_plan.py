@@ -6,7 +6,7 @@ from pydantic import Field
 from erasmo_dagster.defs.partitions import dataset_partitions
 from erasmo_dagster.defs.planning import make_plan
 from erasmo_dagster.defs.resources import WarehouseResource
-from erasmo_dagster.defs.stages import CODE_VERSIONS, OWNERS, begin_stage
+from erasmo_dagster.defs.stages import CODE_VERSIONS, MODEL_POOL, OWNERS, begin_stage
 from erasmo_dagster.refresh.decision import RefreshPlan
 
 
@@ -21,6 +21,7 @@ class RefreshConfig(dg.Config):
     group_name="source",
     kinds={"python"},
     owners=OWNERS,
+    pool=MODEL_POOL,
     code_version=CODE_VERSIONS["refresh_plan"],
     deps=["source_table"],
 )
