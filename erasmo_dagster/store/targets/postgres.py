@@ -1,0 +1,178 @@
+"""PostgreSQL: a schema for each release, and views with stable names that all move to it in one transaction.
+
+Everything that a release needs is loaded and put before readers in one transaction, so that a run that is killed leaves
+nothing behind. Schemas of old releases go afterwards, each in a transaction of its own.
+"""
+
+from __future__ import annotations
+
+import re
+from contextlib import AbstractContextManager
+
+from erasmo_dagster.errors import ErasmoError
+from erasmo_dagster.settings import PostgresTarget
+from erasmo_dagster.store.sql import literal, quote
+from erasmo_dagster.store.targets.base import Column, PublishedFile, Table, Written
+from erasmo_dagster.store.targets.postgres_session import ServerError, Session, connected
+from erasmo_dagster.store.targets.postgres_types import map_columns, short
+from erasmo_dagster.store.targets.postgres_views import View, swap_views
+
+RELEASE = "release"  # the table beside the views
+_OURS = "A release of erasmo"  # how a schema's comment begins that is ours to drop
+_DROP_WAIT = "1s"
+
+
+class PostgresPublisher:
+    """A target of kind postgresql; ``wait`` is in seconds, for whoever else writes to the schema or reads its views."""
+
+    def __init__(self, settings: PostgresTarget, *, wait: float) -> None:
+        self._settings, self._wait = settings, wait
+        self._schema = settings.schema_name
+
+    def release(self) -> int | None:
+        """The release that readers see; None where there is none yet."""
+        with self._connected() as session:
+            return self._current(session)[0]
+
+    def publish(self, file: PublishedFile) -> Written:
+        """Load a release, move the views to it and drop old releases that nobody reads."""
+        number = file.release.number
+        with self._connected() as session:
+            with session.transaction():
+                self._alone(session)
+                current, names = self._current(session)
+                if current is not None and current >= number:  # another machine was faster
+                    return Written(0, 0)
+                tables = file.tables(self._settings.leave_out)
+                home = self._new_schema(session, number)
+                rows, views = 0, []
+                for table in tables:
+                    loaded, view = _load(session, file, table, home)
+                    rows += loaded
+                    views.append(view)
+                swap_views(session, self._schema, home, views, names, wait=self._wait)
+                self._write_release(session, file, [view.name for view in views])
+            notes = self._drop_old(session, number)
+        return Written(rows, len(tables), tuple(notes))
+
+    def _connected(self) -> AbstractContextManager[Session]:
+        return connected(self._settings.url, f"in publish, target {self._settings.name!r}")
+
+    def _alone(self, session: Session) -> None:
+        """Hold a lock until the transaction ends, so that one writer at a time is at work on the schema."""
+        session.run(f"SET LOCAL lock_timeout = {round(self._wait * 1000)}")
+        session.run("SET LOCAL statement_timeout = 0")
+        session.run("SET LOCAL idle_in_transaction_session_timeout = 0")
+        try:
+            session.rows(
+                "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))::text", f"erasmo_dagster {self._schema}"
+            )
+        except ServerError as error:
+            if error.sqlstate != "55P03":
+                raise
+            raise ErasmoError(
+                f"Got no access to the schema {self._schema} in {self._wait:g} s: somebody else is publishing to it",
+                fix="wait for that to end, or raise lock_timeout in erasmo.yaml",
+            ) from None
+
+    def _current(self, session: Session) -> tuple[int | None, set[str]]:
+        """The release that readers see, and the names of the views that are ours."""
+        table = f"{quote(self._schema)}.{RELEASE}"
+        if session.rows("SELECT to_regclass($1)::text", table) == [(None,)]:
+            return None, set()
+        rows = session.rows(f"SELECT release, tables FROM {table}")
+        return (int(rows[0][0]), set(rows[0][1])) if rows else (None, set())
+
+    def _new_schema(self, session: Session, number: int) -> str:
+        home = f"{self._schema}_r{number}"
+        session.run(f"CREATE SCHEMA IF NOT EXISTS {quote(self._schema)}")
+        # One of this number that readers do not see is of a warehouse that was set back.
+        if home in self._releases(session).values():
+            _drop(session, home)
+        session.run(f"CREATE SCHEMA {quote(home)}")
+        session.run(f"COMMENT ON SCHEMA {quote(home)} IS {literal(f'{_OURS}: read {self._schema} instead.')}")
+        return home
+
+    def _write_release(self, session: Session, file: PublishedFile, views: list[str]) -> None:
+        table = f"{quote(self._schema)}.{RELEASE}"
+        session.run(
+            f"CREATE TABLE IF NOT EXISTS {table} (release integer NOT NULL, publish_id integer NOT NULL,"
+            " built_at timestamp NOT NULL, published_at timestamp NOT NULL, tables text[] NOT NULL)"
+        )
+        session.run(f"COMMENT ON TABLE {table} IS 'One row: the release that the views show. Moments are UTC.'")
+        session.run(f"DELETE FROM {table}")
+        names = ", ".join(literal(name) for name in views)
+        session.run(
+            f"INSERT INTO {table} VALUES ({file.release.number}, {file.release.publish_id},"
+            f" {literal(file.release.built_at.isoformat())}, clock_timestamp(), ARRAY[{names}]::text[])"
+        )
+
+    def _releases(self, session: Session) -> dict[int, str]:
+        """Number -> schema of the releases that are there, the newest first."""
+        rows = session.rows(
+            "SELECT nspname::text FROM pg_namespace WHERE obj_description(oid, 'pg_namespace') LIKE $1", f"{_OURS}%"
+        )
+        found = {
+            int(match[1]): name for (name,) in rows if (match := re.fullmatch(f"{self._schema}_r([0-9]{{1,9}})", name))
+        }
+        return dict(sorted(found.items(), reverse=True))
+
+    def _drop_old(self, session: Session, current: int) -> list[str]:
+        """Drop the releases beyond those that are kept; what stays, since somebody reads it, is told."""
+        notes, releases = [], self._releases(session)
+        kept = [number for number in releases if number <= current][: self._settings.keep]
+        for home in (home for number, home in releases.items() if number not in kept):
+            try:
+                with session.transaction():
+                    session.run(f"SET LOCAL lock_timeout = '{_DROP_WAIT}'")
+                    _drop(session, home)
+            except ServerError:
+                notes.append(f"the schema {home} stays for now: something uses it")
+        return notes
+
+
+def _drop(session: Session, home: str) -> None:
+    """Drop a release with its own tables alone: what others have built on it is in the way, and stays."""
+    tables = session.rows("SELECT tablename::text FROM pg_tables WHERE schemaname = $1 ORDER BY 1", home)
+    if tables:
+        session.run(f"DROP TABLE {', '.join(f'{quote(home)}.{quote(name)}' for (name,) in tables)}")
+    session.run(f"DROP SCHEMA {quote(home)}")
+
+
+def _load(session: Session, file: PublishedFile, table: Table, home: str) -> tuple[int, View]:
+    """Create a table in the release's schema and fill it; its rows, and the view that is to show it."""
+
+    def has_infinite(column: Column) -> bool:
+        held = file.value(f"SELECT coalesce(bool_or(NOT isfinite({quote(column.name)})), false) FROM {source}")
+        return bool(held[0])
+
+    source, name = quote(table.name), short(table.name)
+    if name == RELEASE:
+        raise ErasmoError(
+            f"Got a table called {RELEASE!r}, which is the name of the table that says what is published",
+            fix="rename the mart, or list it under leave_out",
+        )
+    there = f"{quote(home)}.{quote(name)}"
+    columns = map_columns(table.columns, has_infinite)
+    session.run(f"CREATE TABLE {there} ({', '.join(f'{quote(c.name)} {c.loaded}' for c in columns)})")
+    select = f"SELECT {', '.join(f'{c.expression} AS {quote(c.name)}' for c in columns)} FROM {source}"
+    with file.batches(select) as rows:
+        loaded = session.load(home, name, rows)
+    converted = [
+        f"ALTER COLUMN {quote(c.name)} TYPE {c.kind} USING {quote(c.name)}::{c.kind}"
+        for c in columns
+        if c.loaded != c.kind
+    ]
+    if converted:
+        session.run(f"ALTER TABLE {there} {', '.join(converted)}")
+    session.run(f"ANALYZE {there}")
+    comments = {
+        mapped.name: _comment(column, mapped.name) for column, mapped in zip(table.columns, columns, strict=True)
+    }
+    return loaded, View(name, tuple(comments.items()), table.comment)
+
+
+def _comment(column: Column, name: str) -> str | None:
+    if name == column.name:
+        return column.comment
+    return " ".join(filter(None, [column.comment, f"Called {column.name} in DuckDB."]))
