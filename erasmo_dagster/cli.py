@@ -135,12 +135,15 @@ def rollback(
     """Publish an earlier version again; it stays until the source changes or the dataset is run."""
     from erasmo_dagster.settings import find_project, readable_datasets
     from erasmo_dagster.store.publish import rollback as publish_again
+    from erasmo_dagster.store.targets import send
 
     project = find_project()
     done = publish_again(project, readable_datasets(project), name, to, reason="erasmo rollback")
     out.print(
         f"Published version {done.version} of {name}: {done.rows} rows, {done.segments} segments.", highlight=False
     )
+    for sent in send(project):
+        out.print(f"Target {sent.target} has release {sent.release}.", highlight=False)
 
 
 @app.command()

@@ -1,25 +1,27 @@
 """PostgreSQL: a schema for each release, and views with stable names that all move to it in one transaction.
 
-Everything that a release needs is loaded and put before readers in one transaction, so that a run that is killed leaves
-nothing behind. Schemas of old releases go afterwards, each in a transaction of its own.
+A release is loaded in one transaction and shown in another; what a run has loaded that was ended in between goes with
+the next. Schemas of old releases go last, each in a transaction of its own.
 """
 
 from __future__ import annotations
 
 import re
+import time
 from contextlib import AbstractContextManager
 
 from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.settings import PostgresTarget
 from erasmo_dagster.store.sql import literal, quote
 from erasmo_dagster.store.targets.base import Column, PublishedFile, Table, Written
+from erasmo_dagster.store.targets.postgres_catalog import drop_release
 from erasmo_dagster.store.targets.postgres_session import ServerError, Session, connected
 from erasmo_dagster.store.targets.postgres_types import map_columns, short
-from erasmo_dagster.store.targets.postgres_views import View, swap_views
+from erasmo_dagster.store.targets.postgres_views import RELEASE, View, Views
 
-RELEASE = "release"  # the table beside the views
 _OURS = "A release of erasmo"  # how a schema's comment begins that is ours to drop
 _DROP_WAIT = "1s"
+_PAUSE = 0.2  # seconds
 
 
 class PostgresPublisher:
@@ -38,42 +40,40 @@ class PostgresPublisher:
         """Load a release, move the views to it and drop old releases that nobody reads."""
         number = file.release.number
         with self._connected() as session:
+            self._alone(session)
+            current, names = self._current(session)
+            if current is not None and current >= number:  # another machine was faster
+                return Written(0, 0)
+            views = Views(session, self._schema, names, wait=self._wait)
+            self._remove_unfinished(session, views, current)
+            tables = file.tables(self._settings.leave_out)
             with session.transaction():
-                self._alone(session)
-                current, names = self._current(session)
-                if current is not None and current >= number:  # another machine was faster
-                    return Written(0, 0)
-                tables = file.tables(self._settings.leave_out)
                 home = self._new_schema(session, number)
-                rows, views = 0, []
-                for table in tables:
-                    loaded, view = _load(session, file, table, home)
-                    rows += loaded
-                    views.append(view)
-                swap_views(session, self._schema, home, views, names, wait=self._wait)
-                self._write_release(session, file, [view.name for view in views])
+                loaded = [_load(session, file, table, home) for table in tables]
+                shown = [view for _, view in loaded]
+                views.check(current, number, shown)
+            views.move(current, number, shown, lambda: self._write_release(session, file, shown))
             notes = self._drop_old(session, number)
-        return Written(rows, len(tables), tuple(notes))
+        return Written(sum(rows for rows, _ in loaded), len(tables), tuple(notes))
 
     def _connected(self) -> AbstractContextManager[Session]:
         return connected(self._settings.url, f"in publish, target {self._settings.name!r}")
 
     def _alone(self, session: Session) -> None:
-        """Hold a lock until the transaction ends, so that one writer at a time is at work on the schema."""
-        session.run(f"SET LOCAL lock_timeout = {round(self._wait * 1000)}")
-        session.run("SET LOCAL statement_timeout = 0")
-        session.run("SET LOCAL idle_in_transaction_session_timeout = 0")
-        try:
-            session.rows(
-                "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))::text", f"erasmo_dagster {self._schema}"
-            )
-        except ServerError as error:
-            if error.sqlstate != "55P03":
-                raise
-            raise ErasmoError(
-                f"Got no access to the schema {self._schema} in {self._wait:g} s: somebody else is publishing to it",
-                fix="wait for that to end, or raise lock_timeout in erasmo.yaml",
-            ) from None
+        """Hold a lock as long as the connection, so that one writer at a time is at work on the schema."""
+        session.run(f"SET lock_timeout = {round(self._wait * 1000)}")
+        session.run("SET statement_timeout = 0")
+        session.run("SET idle_in_transaction_session_timeout = 0")
+        # Asked again and again: a query that waits would be a transaction that whoever has the lock waits for.
+        asked = "SELECT pg_try_advisory_lock(hashtextextended($1, 0))"
+        until = time.monotonic() + self._wait
+        while session.rows(asked, f"erasmo_dagster {self._schema}") != [(True,)]:
+            if time.monotonic() > until:
+                raise ErasmoError(
+                    f"Got no access to the schema {self._schema} in {self._wait:g} s: somebody else is publishing to it",
+                    fix="wait for that to end, or raise lock_timeout in erasmo.yaml",
+                )
+            time.sleep(_PAUSE)
 
     def _current(self, session: Session) -> tuple[int | None, set[str]]:
         """The release that readers see, and the names of the views that are ours."""
@@ -83,17 +83,23 @@ class PostgresPublisher:
         rows = session.rows(f"SELECT release, tables FROM {table}")
         return (int(rows[0][0]), set(rows[0][1])) if rows else (None, set())
 
+    def _remove_unfinished(self, session: Session, views: Views, current: int | None) -> None:
+        """Drop what a run has left that loaded a release and was ended before readers saw it."""
+        left = [home for number, home in self._releases(session).items() if current is None or number > current]
+        if left and current is not None:
+            views.settle(current)
+        for home in left:
+            with session.transaction():
+                drop_release(session, home)
+
     def _new_schema(self, session: Session, number: int) -> str:
         home = f"{self._schema}_r{number}"
         session.run(f"CREATE SCHEMA IF NOT EXISTS {quote(self._schema)}")
-        # One of this number that readers do not see is of a warehouse that was set back.
-        if home in self._releases(session).values():
-            _drop(session, home)
         session.run(f"CREATE SCHEMA {quote(home)}")
         session.run(f"COMMENT ON SCHEMA {quote(home)} IS {literal(f'{_OURS}: read {self._schema} instead.')}")
         return home
 
-    def _write_release(self, session: Session, file: PublishedFile, views: list[str]) -> None:
+    def _write_release(self, session: Session, file: PublishedFile, views: list[View]) -> None:
         table = f"{quote(self._schema)}.{RELEASE}"
         session.run(
             f"CREATE TABLE IF NOT EXISTS {table} (release integer NOT NULL, publish_id integer NOT NULL,"
@@ -101,7 +107,7 @@ class PostgresPublisher:
         )
         session.run(f"COMMENT ON TABLE {table} IS 'One row: the release that the views show. Moments are UTC.'")
         session.run(f"DELETE FROM {table}")
-        names = ", ".join(literal(name) for name in views)
+        names = ", ".join(literal(view.name) for view in views)
         session.run(
             f"INSERT INTO {table} VALUES ({file.release.number}, {file.release.publish_id},"
             f" {literal(file.release.built_at.isoformat())}, clock_timestamp(), ARRAY[{names}]::text[])"
@@ -125,18 +131,10 @@ class PostgresPublisher:
             try:
                 with session.transaction():
                     session.run(f"SET LOCAL lock_timeout = '{_DROP_WAIT}'")
-                    _drop(session, home)
+                    drop_release(session, home)
             except ServerError:
                 notes.append(f"the schema {home} stays for now: something uses it")
         return notes
-
-
-def _drop(session: Session, home: str) -> None:
-    """Drop a release with its own tables alone: what others have built on it is in the way, and stays."""
-    tables = session.rows("SELECT tablename::text FROM pg_tables WHERE schemaname = $1 ORDER BY 1", home)
-    if tables:
-        session.run(f"DROP TABLE {', '.join(f'{quote(home)}.{quote(name)}' for (name,) in tables)}")
-    session.run(f"DROP SCHEMA {quote(home)}")
 
 
 def _load(session: Session, file: PublishedFile, table: Table, home: str) -> tuple[int, View]:

@@ -1,22 +1,37 @@
 """The views that readers use, and how all of them move to a new release at once.
 
-A reader waits for the move at most about half a second, and sees no error: whoever moves them takes every lock first,
-and lets go of all again before the server would look for a deadlock.
+Before the move every view is made to show two releases, of which the row in the table ``release`` lets one through. To
+change that row moves all views at once, for each query by what it sees of the table: no lock on a view is needed, and a
+query that joins two views has both of one release. Once every transaction has ended that may see the row as it was, the
+views are made plain again. A view whose columns change is made anew in the move itself.
 """
 
 from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.store.sql import literal, quote
+from erasmo_dagster.store.targets.postgres_catalog import (
+    Shape,
+    There,
+    check_names,
+    check_unused,
+    forget_grants,
+    grants,
+    read_shapes,
+    read_there,
+)
 from erasmo_dagster.store.targets.postgres_session import ServerError, Session
 
+RELEASE = "release"  # the table beside the views
 _BUSY = {"57014", "55P03", "40P01"}  # a statement ended by its time limit, a lock not had, a deadlock
-_PAUSE = (0.2, 1.0)  # seconds
+_PAUSE = (0.1, 0.5)  # seconds
+_BRIEF = 500  # milliseconds that readers wait behind us, at most
+_GRACE = 30.0  # seconds that other transactions have to end; views that are not plain yet are so after the next move
 
 
 @dataclass(frozen=True)
@@ -29,183 +44,214 @@ class View:
 
 
 @dataclass(frozen=True)
-class _There:
-    """What has a view's name now; ``shape`` are names and types of its columns."""
+class _Plan:
+    """A move from release ``current`` to ``number``: what is wanted, what is there, and the columns before and after.
 
-    oid: int
-    kind: str
-    owner: str
-    options: str
-    shape: tuple[tuple[str, str], ...]
-
-
-def swap_views(session: Session, schema: str, home: str, views: Sequence[View], ours: set[str], *, wait: float) -> None:
-    """Have every view of ``schema`` show its table in ``home``; views of ``ours`` that have no table any more go.
-
-    Belongs in a transaction. Where a view's columns stay, or are added to, it is replaced; else it is made anew, with
-    its owner, options and grants. Raises ErasmoError where somebody else has a name, or a view that has to go is used
-    by another one, or readers hold one for longer than ``wait`` seconds.
+    Views of ``stay`` can be replaced, those of ``change`` have to go, or to go and come back.
     """
-    wanted = {view.name: view for view in views}
-    there = _there(session, schema, {*wanted, *ours})
-    _check_names(schema, wanted, there, ours)
-    old = {name: held for name, held in there.items() if name in ours}
-    shapes = _shapes(session, home)
-    anew = {n for n, held in old.items() if n in wanted and shapes[n][: len(held.shape)] != held.shape}
-    gone = {n for n in old if n not in wanted}
-    _check_unused(session, schema, {n: old[n].oid for n in (*anew, *gone)})
-    (me,) = session.rows("SELECT current_user::text")[0]
-    _lock(session, [_path(schema, name) for name, held in sorted(old.items()) if held.owner == me], wait)
-    statements = [f"DROP VIEW {_path(schema, name)}" for name in sorted({*anew, *gone})]
-    for name, view in sorted(wanted.items()):
-        held = old.get(name)
-        statements += _create(schema, home, view, held)
-        if held is not None and held.owner != me:
-            statements += [
-                f"GRANT USAGE ON SCHEMA {quote(home)} TO {quote(held.owner)}",
-                f"GRANT SELECT ON {_path(home, name)} TO {quote(held.owner)}",
-            ]
-    for name in sorted(anew):
-        columns = {column for column, _ in wanted[name].columns}
-        statements += [_forget_grants(schema, name), *_grants(session, old[name].oid, columns)]
-        if old[name].owner != me:
-            statements.append(f"ALTER VIEW {_path(schema, name)} OWNER TO {quote(old[name].owner)}")
-    # One statement for all: readers wait for it, and not for as many round trips.
-    body = "".join(f"{statement};\n" for statement in statements)
-    session.run(f"DO {literal(f'DECLARE one text; BEGIN {body} END')}")
+
+    current: int | None
+    number: int
+    wanted: dict[str, View]
+    held: dict[str, There]
+    before: dict[str, Shape]
+    after: dict[str, Shape]
+    stay: list[str]
+    change: dict[str, There]
 
 
-def _path(schema: str, name: str) -> str:
-    return f"{quote(schema)}.{quote(name)}"
+class Views:
+    """The views of one schema; ``ours`` are those that the target has made, ``wait`` is in seconds for each of them."""
 
+    def __init__(self, session: Session, schema: str, ours: Iterable[str], *, wait: float) -> None:
+        self._session, self._schema, self._wait = session, schema, wait
+        self._ours = set(ours)
+        (self._me,) = session.rows("SELECT current_user::text")[0]
 
-def _there(session: Session, schema: str, names: set[str]) -> dict[str, _There]:
-    rows = session.rows(
-        "SELECT c.relname::text, c.oid::bigint, c.relkind::text, pg_get_userbyid(c.relowner)::text,"
-        " coalesce(array_to_string(c.reloptions, ', '), '') FROM pg_class c"
-        " JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1",
-        schema,
-    )
-    shapes = _shapes(session, schema)
-    return {
-        name: _There(oid, kind, owner, options, shapes.get(name, ()))
-        for name, oid, kind, owner, options in rows
-        if name in names
-    }
+    def settle(self, current: int) -> None:
+        """Let every view show the current release alone, so that what a killed run has left can go."""
+        shapes = read_shapes(self._session, self.home(current))
+        for name, held in sorted(self._held().items()):
+            if name in shapes and held.homes - {self.home(current)}:
+                self._replace(self._definition(name, held.shape, {current: shapes[name]}, held.options))
 
+    def check(self, current: int | None, number: int, views: Sequence[View]) -> None:
+        """Raise ErasmoError where somebody else has a name, or uses a view that has to change or go."""
+        plan = self._plan(current, number, views)
+        check_names(self._schema, set(plan.wanted), plan.held, self._ours)
+        check_unused(self._session, self._schema, plan.change)
 
-def _shapes(session: Session, schema: str) -> dict[str, tuple[tuple[str, str], ...]]:
-    """Name and type of every column of every table and view in a schema."""
-    rows = session.rows(
-        "SELECT c.relname::text, a.attname::text, format_type(a.atttypid, a.atttypmod) FROM pg_attribute a"
-        " JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace"
-        " WHERE n.nspname = $1 AND a.attnum > 0 AND NOT a.attisdropped ORDER BY c.relname, a.attnum",
-        schema,
-    )
-    shapes: dict[str, tuple[tuple[str, str], ...]] = {}
-    for table, column, kind in rows:
-        shapes[table] = (*shapes.get(table, ()), (column, kind))
-    return shapes
+    def move(self, current: int | None, number: int, views: Sequence[View], write: Callable[[], None]) -> None:
+        """Have readers see the release ``number``, whose tables are there; ``write`` changes the row that says so.
 
+        Raises ErasmoError where readers do not let go of a view; they then see what they saw.
+        """
+        plan = self._plan(current, number, views)
+        self._let_owners_read(number, {name: plan.held[name] for name in plan.wanted if name in plan.held})
+        for name in plan.stay:
+            self._replace(self._both(plan, name))
+        with self._session.transaction():
+            self._hold(plan.change)
+            write()
+            self._run_all(self._changes(plan))
+        self._run_all(statement for name in plan.stay for statement in self._comments(plan.wanted[name]))
+        if self._others_have_ended():
+            for name, shape in sorted((n, plan.after[n]) for n in plan.wanted):
+                options = plan.held[name].options if name in plan.held else ""
+                self._replace(self._definition(name, shape, {number: shape}, options))
 
-def _check_names(schema: str, wanted: dict[str, View], there: dict[str, _There], ours: set[str]) -> None:
-    foreign = sorted(
-        n for n, held in there.items() if (n in wanted and n not in ours) or (n in ours and held.kind != "v")
-    )
-    if foreign:
-        raise ErasmoError(
-            f"Got {', '.join(f'{schema}.{name}' for name in foreign)}, which the target has not made",
-            expected="names that are free, or views of the target",
-            fix="rename them, or give the target another schema",
-        )
+    def home(self, number: int) -> str:
+        """The schema of a release."""
+        return f"{self._schema}_r{number}"
 
+    def _held(self, names: Iterable[str] = ()) -> dict[str, There]:
+        return read_there(self._session, self._schema, {*names, *self._ours})
 
-def _check_unused(session: Session, schema: str, oids: dict[str, int]) -> None:
-    """Refuse to drop a view that a user's own one reads: nobody's view is dropped silently."""
-    if not oids:
-        return
-    rows = session.rows(
-        "SELECT DISTINCT u.relname::text, format('%I.%I', n.nspname, r.relname) FROM pg_depend d"
-        " JOIN pg_rewrite w ON w.oid = d.objid JOIN pg_class r ON r.oid = w.ev_class"
-        " JOIN pg_namespace n ON n.oid = r.relnamespace JOIN pg_class u ON u.oid = d.refobjid"
-        " WHERE d.classid = 'pg_rewrite'::regclass AND d.refclassid = 'pg_class'::regclass AND r.oid <> d.refobjid"
-        f" AND d.refobjid IN ({', '.join(map(str, oids.values()))}) ORDER BY 1, 2"
-    )
-    if rows:
-        used = "; ".join(f"{schema}.{view} by {user}" for view, user in rows)
-        raise ErasmoError(
-            f"Got views that have to change or go and are used by others ({used})",
-            expected="no view on one whose columns change or whose dataset is gone",
-            fix="drop the views that use them, run `erasmo build`, and create them again",
-        )
+    def _path(self, name: str) -> str:
+        return f"{quote(self._schema)}.{quote(name)}"
 
+    def _plan(self, current: int | None, number: int, views: Sequence[View]) -> _Plan:
+        wanted, held = {view.name: view for view in views}, self._held(view.name for view in views)
+        before = {} if current is None else read_shapes(self._session, self.home(current))
+        after = read_shapes(self._session, self.home(number))
+        stay = [
+            name
+            for name in sorted(wanted)
+            if name in held and name in before and after[name][: len(held[name].shape)] == held[name].shape
+        ]
+        change = {name: there for name, there in held.items() if name not in stay}
+        return _Plan(current, number, wanted, held, before, after, stay, change)
 
-def _lock(session: Session, views: list[str], wait: float) -> None:
-    """Hold every view, so that no reader has one of them, and none comes in between."""
-    if not views:
-        return
-    (limit,) = session.rows("SELECT setting::integer FROM pg_settings WHERE name = 'deadlock_timeout'")[0]
-    until = time.monotonic() + wait
-    while True:
-        session.run("SAVEPOINT views")
-        try:
-            session.run(f"SET LOCAL statement_timeout = {max(1, min(600, int(limit * 0.6)))}")
-            session.run(f"LOCK TABLE {', '.join(views)} IN ACCESS EXCLUSIVE MODE")
-            session.run("SET LOCAL statement_timeout = 0")
-            return
-        except ServerError as error:
-            if error.sqlstate not in _BUSY:
-                raise
-            session.run("ROLLBACK TO SAVEPOINT views")
-        if time.monotonic() > until:
-            raise ErasmoError(
-                f"Got views that readers have not let go of at once in {wait:g} s",
-                expected="transactions that end",
-                fix="end those that pg_stat_activity shows to be long, or raise lock_timeout in erasmo.yaml",
+    def _both(self, plan: _Plan, name: str) -> str:
+        """A view that shows the release of before or the new one, as the row says."""
+        branches = {plan.number: plan.after[name]}
+        if plan.current is not None and name in plan.before:
+            branches[plan.current] = plan.before[name]
+        options = plan.held[name].options if name in plan.held else ""
+        return self._definition(name, plan.after[name], branches, options, by_row=True)
+
+    def _definition(
+        self, name: str, shape: Shape, branches: dict[int, Shape], options: str, *, by_row: bool = False
+    ) -> str:
+        """A view of ``shape`` over its tables in these releases, each ``by_row`` only where the row names it.
+
+        A column that a release has not, or has of another type, is null there.
+        """
+        selects = []
+        for number, there in sorted(branches.items()):
+            columns = ", ".join(
+                quote(column) if (column, kind) in there else f"NULL::{kind} AS {quote(column)}"
+                for column, kind in shape
             )
-        time.sleep(random.uniform(*_PAUSE))
+            where = f" WHERE (SELECT release FROM {self._path(RELEASE)}) = {number}" if by_row else ""
+            selects.append(f"SELECT {columns} FROM {quote(self.home(number))}.{quote(name)}{where}")
+        given = f" WITH ({options})" if options else ""
+        return f"CREATE OR REPLACE VIEW {self._path(name)}{given} AS {' UNION ALL '.join(selects)}"
 
+    def _let_owners_read(self, number: int, held: dict[str, There]) -> None:
+        """A view reads its table by the rights of its owner, who may be somebody else by now."""
+        for name, there in sorted(held.items()):
+            if there.owner != self._me:
+                owner, home = quote(there.owner), quote(self.home(number))
+                self._session.run(f"GRANT USAGE ON SCHEMA {home} TO {owner}")
+                self._session.run(f"GRANT SELECT ON {home}.{quote(name)}, {self._path(RELEASE)} TO {owner}")
 
-def _create(schema: str, home: str, view: View, held: _There | None) -> Iterator[str]:
-    path, columns = _path(schema, view.name), ", ".join(quote(name) for name, _ in view.columns)
-    options = f" WITH ({held.options})" if held is not None and held.options else ""
-    yield f"CREATE OR REPLACE VIEW {path}{options} AS SELECT {columns} FROM {_path(home, view.name)}"
-    yield f"COMMENT ON VIEW {path} IS {_comment(view.comment)}"
-    for name, comment in view.columns:
-        yield f"COMMENT ON COLUMN {path}.{quote(name)} IS {_comment(comment)}"
+    def _changes(self, plan: _Plan) -> Iterator[str]:
+        """Views that go, are new, or are made anew with their owner, options and grants."""
+        kept = {
+            name: list(grants(self._session, there.oid, plan.after[name]))
+            for name, there in plan.change.items()
+            if name in plan.wanted
+        }
+        for name in sorted(plan.change):
+            yield f"DROP VIEW {self._path(name)}"
+        for name in sorted(set(plan.wanted) - set(plan.stay)):
+            yield self._both(plan, name)
+            yield from self._comments(plan.wanted[name])
+            if (old := plan.change.get(name)) is not None:
+                yield forget_grants(self._path(name))
+                yield from kept[name]
+                if old.owner != self._me:
+                    yield f"ALTER VIEW {self._path(name)} OWNER TO {quote(old.owner)}"
+
+    def _comments(self, view: View) -> Iterator[str]:
+        yield f"COMMENT ON VIEW {self._path(view.name)} IS {_comment(view.comment)}"
+        for name, comment in view.columns:
+            yield f"COMMENT ON COLUMN {self._path(view.name)}.{quote(name)} IS {_comment(comment)}"
+
+    def _run_all(self, statements: Iterable[str]) -> None:
+        """Run statements as one: readers may wait for it, and not for as many round trips."""
+        if body := "".join(f"{statement};\n" for statement in statements):
+            self._session.run(f"DO {literal(f'DECLARE one text; BEGIN {body} END')}")
+
+    def _replace(self, definition: str) -> None:
+        """Replace one view, in a transaction of its own: who holds a single lock is in nobody's way for good."""
+
+        def work() -> None:
+            with self._session.transaction():
+                self._session.run(f"SET LOCAL lock_timeout = {_BRIEF}")
+                self._session.run(definition)
+
+        self._patiently(work)
+
+    def _others_have_ended(self) -> bool:
+        """Wait for the transactions of this moment to end, for a while; whether they have.
+
+        A query may have begun before the move and be about to look a view up: it must find the release that it sees.
+        """
+        others = (
+            "SELECT l.virtualxid FROM pg_locks l JOIN pg_stat_activity s ON s.pid = l.pid"
+            " WHERE l.locktype = 'virtualxid' AND l.granted AND l.mode = 'ExclusiveLock' AND l.pid <> pg_backend_pid()"
+            " AND s.datname = current_database()"
+        )
+        left = {number for (number,) in self._session.rows(others)}
+        until = time.monotonic() + _GRACE
+        while left and time.monotonic() < until:
+            time.sleep(_PAUSE[0])
+            left &= {number for (number,) in self._session.rows(others)}
+        return not left
+
+    def _hold(self, views: dict[str, There]) -> None:
+        """Hold several views until the transaction ends, so that no reader has one, and none comes in between.
+
+        A reader may hold one of them and wait for another. All are let go of before the server looks for a deadlock,
+        which it would end by an error of whoever waits the longest.
+        """
+        paths = [self._path(name) for name, there in sorted(views.items()) if there.owner == self._me]
+        if not paths:
+            return
+        (limit,) = self._session.rows("SELECT setting::integer FROM pg_settings WHERE name = 'deadlock_timeout'")[0]
+        self._session.run("SAVEPOINT held")
+
+        def work() -> None:
+            try:
+                self._session.run(f"SET LOCAL statement_timeout = {max(1, min(_BRIEF, int(limit * 0.6)))}")
+                self._session.run(f"LOCK TABLE {', '.join(paths)} IN ACCESS EXCLUSIVE MODE")
+                self._session.run("SET LOCAL statement_timeout = 0")
+            except ServerError:
+                self._session.run("ROLLBACK TO SAVEPOINT held")
+                raise
+
+        self._patiently(work)
+
+    def _patiently(self, work: Callable[[], None]) -> None:
+        """Do what readers may hold up, again and again until they let go."""
+        until = time.monotonic() + self._wait
+        while True:
+            try:
+                work()
+                return
+            except ServerError as error:
+                if error.sqlstate not in _BUSY:
+                    raise
+            if time.monotonic() > until:
+                raise ErasmoError(
+                    f"Got views of {self._schema} that readers have not let go of in {self._wait:g} s",
+                    expected="transactions that end",
+                    fix="end those that pg_stat_activity shows to be long, or raise lock_timeout in erasmo.yaml",
+                )
+            time.sleep(random.uniform(*_PAUSE))
 
 
 def _comment(text: str | None) -> str:
     return "NULL" if text is None else literal(text.replace("\0", ""))
-
-
-def _forget_grants(schema: str, name: str) -> str:
-    """Take from a new view what the schema's default privileges gave: it has the old one's grants, no more."""
-    path = _path(schema, name)
-    return (
-        "FOR one IN SELECT DISTINCT CASE a.grantee WHEN 0 THEN 'PUBLIC'"
-        " ELSE quote_ident(pg_get_userbyid(a.grantee)::text) END FROM pg_class c, aclexplode(c.relacl) a"
-        f" WHERE c.oid = {literal(path)}::regclass AND a.grantee <> c.relowner"
-        f" LOOP EXECUTE {literal(f'REVOKE ALL ON {path} FROM ')} || one; END LOOP"
-    )
-
-
-def _grants(session: Session, oid: int, columns: set[str]) -> Iterator[str]:
-    """The grants on a view, and on those of its columns that stay, as statements."""
-    to = (
-        "CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)::text) END,"
-        " CASE WHEN a.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END"
-    )
-    on = f"FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace AND c.oid = {oid}"
-    for (statement,) in session.rows(
-        f"SELECT format('GRANT %s ON %I.%I TO %s%s', a.privilege_type, n.nspname, c.relname, {to})"
-        f" {on}, aclexplode(c.relacl) a WHERE a.grantee <> c.relowner"
-    ):
-        yield statement
-    for column, statement in session.rows(
-        "SELECT t.attname::text, format('GRANT %s (%I) ON %I.%I TO %s%s', a.privilege_type, t.attname, n.nspname,"
-        f" c.relname, {to}) {on} JOIN pg_attribute t ON t.attrelid = c.oid AND NOT t.attisdropped,"
-        " aclexplode(t.attacl) a"
-    ):
-        if column in columns:
-            yield statement

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
 from typing import Any
 
+import duckdb
+
+from erasmo_dagster.store.releases import Release
+from erasmo_dagster.store.targets.base import PublishedFile, attached
 from tests.postgres_server import PostgresServer
 
 TEAM = {"kind": "postgresql", "name": "team", "url": "${TEAM_DATABASE_URL}"}
@@ -50,3 +56,19 @@ def session(url: str) -> Iterator[Any]:
 
     with dbapi.connect(url, autocommit=True) as con, con.cursor() as cursor:
         yield cursor
+
+
+def own_file(path: Path, statements: Sequence[str]) -> None:
+    """A published file with the tables of ``statements`` and nothing else."""
+    path.unlink(missing_ok=True)
+    with duckdb.connect(path) as con:
+        con.execute("SET TimeZone = 'UTC'")
+        for statement in statements:
+            con.execute(statement)
+
+
+@contextmanager
+def opened(path: Path, number: int) -> Iterator[PublishedFile]:
+    """A file as the release of a number."""
+    with attached(path, path.parent / "spill") as con:
+        yield PublishedFile(con, Release(number, number, datetime(2026, 1, 2, 3, 4, 5)))
