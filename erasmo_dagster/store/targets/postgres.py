@@ -70,7 +70,7 @@ class PostgresPublisher:
         while session.rows(asked, f"erasmo_dagster {self._schema}") != [(True,)]:
             if time.monotonic() > until:
                 raise ErasmoError(
-                    f"Got no access to the schema {self._schema} in {self._wait:g} s: somebody else is publishing to it",
+                    f"Got no access to the schema {self._schema} in {self._wait:g} s: another publish is at work there",
                     fix="wait for that to end, or raise lock_timeout in erasmo.yaml",
                 )
             time.sleep(_PAUSE)
