@@ -17,7 +17,7 @@ import duckdb
 from erasmo_dagster.settings import Project
 from erasmo_dagster.store.marts import INFO
 from erasmo_dagster.store.sql import quote
-from erasmo_dagster.store.warehouse import first_row, now, one_row
+from erasmo_dagster.store.warehouse import first_row, now, one_row, open_warehouse
 
 _CONFIG: dict[str, str | bool | int | float | list[str]] = {"threads": 1, "memory_limit": "512MB"}
 
@@ -53,6 +53,7 @@ def stamp(con: duckdb.DuckDBPyConnection, project: Project, candidate: Path) -> 
             "release": str(release.number),
             "publish_id": str(release.publish_id),
             "built_at": release.built_at.isoformat(),
+            "digest": release.digest,
         }
         file.executemany(f"INSERT INTO {INFO} VALUES (?, ?)", list(rows.items()))
         file.execute("CHECKPOINT")
@@ -67,12 +68,21 @@ def record(con: duckdb.DuckDBPyConnection, release: Release) -> None:
     )
 
 
+def number_above(project: Project, last: int) -> None:
+    """Number the next release above ``last``, where a warehouse was restored and its targets have later ones."""
+    with open_warehouse(project.warehouse, lock_timeout=project.settings.lock_timeout) as con:
+        known = _last(con)
+        if known is None or known.number < last:
+            record(con, Release(last, 0, now(con)))
+
+
 def release_of(con: duckdb.DuckDBPyConnection) -> Release | None:
     """The release that an open published file is; None for a file of an earlier version of this package."""
     held = dict(con.execute(f"SELECT name, value FROM {INFO}").fetchall())
     if "release" not in held:
         return None
-    return Release(int(held["release"]), int(held["publish_id"]), datetime.fromisoformat(held["built_at"]))
+    moment = datetime.fromisoformat(held["built_at"])
+    return Release(int(held["release"]), int(held["publish_id"]), moment, held.get("digest", ""))
 
 
 def release_in(path: Path) -> Release | None:

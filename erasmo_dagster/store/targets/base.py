@@ -46,13 +46,21 @@ class Written:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Seen:
+    """The release that a target's readers see; ``digest`` tells what it holds."""
+
+    number: int
+    digest: str
+
+
 class Target(Protocol):
     """A place that gets whole releases, each of which its readers see at once or not at all.
 
     Both methods raise ErasmoError without any secret in it; readers then see what they saw before.
     """
 
-    def release(self) -> int | None:
+    def release(self) -> Seen | None:
         """The release that readers see; None where there is none yet."""
         ...
 

@@ -23,7 +23,7 @@ from erasmo_dagster.errors import ErasmoError, disk_fault
 from erasmo_dagster.files import whole_file
 from erasmo_dagster.settings import ParquetTarget, expand
 from erasmo_dagster.store.candidate import sync
-from erasmo_dagster.store.targets.base import PublishedFile, Table, Written, hidden
+from erasmo_dagster.store.targets.base import PublishedFile, Seen, Table, Written, hidden
 from erasmo_dagster.store.targets.parquet_tables import select_plain, write_parts
 
 POINTER, MANIFEST = "latest.json", "release.json"
@@ -38,7 +38,7 @@ class ParquetPublisher:
     def __init__(self, settings: ParquetTarget, root: Path) -> None:
         self._settings, self._root = settings, root
 
-    def release(self) -> int | None:
+    def release(self) -> Seen | None:
         """The release that the pointer names; None where there is no pointer."""
         with self._store() as store:
             return store.release()
@@ -47,13 +47,15 @@ class ParquetPublisher:
         """Write a release's folder, move the pointer to it, and remove old folders."""
         number = file.release.number
         with self._store() as store:
-            store.remove_unfinished(store.release())
+            seen = store.release()
+            store.remove_unfinished(None if seen is None else seen.number)
             folder = f"release-{number:08d}"
             store.remove(folder)
             tables = {table.name: _write(store, file, table, folder) for table in file.tables(self._settings.leave_out)}
             told = {
                 "release": number,
                 "publish_id": file.release.publish_id,
+                "digest": file.release.digest,
                 "built_at": f"{file.release.built_at.isoformat()}Z",
                 "published_at": f"{datetime.now(UTC).replace(tzinfo=None).isoformat(timespec='seconds')}Z",
                 "folder": folder,
@@ -87,12 +89,12 @@ class _Store:
     def __init__(self, fs: Any, root: str, *, local: bool) -> None:
         self._fs, self._base, self._local = fs, root.rstrip("/"), local
 
-    def release(self) -> int | None:
+    def release(self) -> Seen | None:
         """The release that the pointer names."""
         self._fs.invalidate_cache()
         try:
             told = json.loads(self._fs.cat_file(self._path(POINTER)))
-            return int(told["release"])
+            return Seen(int(told["release"]), str(told["digest"]))
         except FileNotFoundError:
             return None
         except (ValueError, KeyError, TypeError):

@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager
 from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.settings import PostgresTarget
 from erasmo_dagster.store.sql import literal, quote
-from erasmo_dagster.store.targets.base import Column, PublishedFile, Table, Written
+from erasmo_dagster.store.targets.base import Column, PublishedFile, Seen, Table, Written
 from erasmo_dagster.store.targets.postgres_catalog import drop_release
 from erasmo_dagster.store.targets.postgres_session import ServerError, Session, connected
 from erasmo_dagster.store.targets.postgres_types import map_columns, short
@@ -31,7 +31,7 @@ class PostgresPublisher:
         self._settings, self._wait = settings, wait
         self._schema = settings.schema_name
 
-    def release(self) -> int | None:
+    def release(self) -> Seen | None:
         """The release that readers see; None where there is none yet."""
         with self._connected() as session:
             return self._current(session)[0]
@@ -41,9 +41,10 @@ class PostgresPublisher:
         number = file.release.number
         with self._connected() as session:
             self._alone(session)
-            current, names = self._current(session)
-            if current is not None and current >= number:  # another machine was faster
+            seen, names = self._current(session)
+            if seen is not None and seen.number >= number:  # another machine was faster
                 return Written(0, 0)
+            current = None if seen is None else seen.number
             views = Views(session, self._schema, names, wait=self._wait)
             self._remove_unfinished(session, views, current)
             tables = file.tables(self._settings.leave_out)
@@ -75,13 +76,13 @@ class PostgresPublisher:
                 )
             time.sleep(_PAUSE)
 
-    def _current(self, session: Session) -> tuple[int | None, set[str]]:
+    def _current(self, session: Session) -> tuple[Seen | None, set[str]]:
         """The release that readers see, and the names of the views that are ours."""
         table = f"{quote(self._schema)}.{RELEASE}"
         if session.rows("SELECT to_regclass($1)::text", table) == [(None,)]:
             return None, set()
-        rows = session.rows(f"SELECT release, tables FROM {table}")
-        return (int(rows[0][0]), set(rows[0][1])) if rows else (None, set())
+        rows = session.rows(f"SELECT release, digest, tables FROM {table}")
+        return (Seen(rows[0][0], rows[0][1]), set(rows[0][2])) if rows else (None, set())
 
     def _remove_unfinished(self, session: Session, views: Views, current: int | None) -> None:
         """Drop what a run has left that loaded a release and was ended before readers saw it."""
@@ -103,14 +104,16 @@ class PostgresPublisher:
         table = f"{quote(self._schema)}.{RELEASE}"
         session.run(
             f"CREATE TABLE IF NOT EXISTS {table} (release integer NOT NULL, publish_id integer NOT NULL,"
-            " built_at timestamp NOT NULL, published_at timestamp NOT NULL, tables text[] NOT NULL)"
+            " built_at timestamp NOT NULL, published_at timestamp NOT NULL, tables text[] NOT NULL,"
+            " digest text NOT NULL)"
         )
         session.run(f"COMMENT ON TABLE {table} IS 'One row: the release that the views show. Moments are UTC.'")
         session.run(f"DELETE FROM {table}")
         names = ", ".join(literal(view.name) for view in views)
         session.run(
             f"INSERT INTO {table} VALUES ({file.release.number}, {file.release.publish_id},"
-            f" {literal(file.release.built_at.isoformat())}, clock_timestamp(), ARRAY[{names}]::text[])"
+            f" {literal(file.release.built_at.isoformat())}, clock_timestamp(), ARRAY[{names}]::text[],"
+            f" {literal(file.release.digest)})"
         )
 
     def _releases(self, session: Session) -> dict[int, str]:

@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.settings import ParquetTarget, PostgresTarget, Project
 from erasmo_dagster.store.releases import Release, release_in, release_of
-from erasmo_dagster.store.targets.base import PublishedFile, Target, Written, attached
+from erasmo_dagster.store.targets.base import PublishedFile, Seen, Target, Written, attached
 from erasmo_dagster.store.targets.log import Entry, write_log
 from erasmo_dagster.store.targets.parquet import ParquetPublisher
 from erasmo_dagster.store.targets.postgres import PostgresPublisher
@@ -97,15 +97,18 @@ def _send(
 
 
 def _copy(target: Target, file: PublishedFile, settings: PostgresTarget | ParquetTarget) -> Written:
-    seen, number = target.release(), file.release.number
-    if seen is not None and seen > number:
+    seen, release = target.release(), file.release
+    if seen == Seen(release.number, release.digest):
+        return Written(0, 0)
+    if seen is not None and seen.number >= release.number:
         raise ErasmoError(
-            f"Got release {number} for a target that is at release {seen}",
-            expected="a target that no other project writes to, and a warehouse that was not set back",
-            fix=f"give the target another {'schema' if settings.kind == 'postgresql' else 'path'}, or see"
-            " 'A warehouse that was set back' in docs/targets.md",
+            f"Got release {release.number} for a target that is at "
+            + (f"release {seen.number}" if seen.number > release.number else "another release of that number"),
+            expected="a target that no other project writes to, and a warehouse that was not restored",
+            fix=f"give the target another {'schema' if settings.kind == 'postgresql' else 'path'}, or, after the"
+            f" warehouse was restored, run `erasmo build --above {seen.number}`",
         )
-    return Written(0, 0) if seen == number else target.publish(file)
+    return target.publish(file)
 
 
 def _target(project: Project, settings: PostgresTarget | ParquetTarget) -> Target:

@@ -16,6 +16,7 @@ import pytest
 from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.settings import ParquetTarget
 from erasmo_dagster.store.targets import TargetError, parquet_tables, send
+from erasmo_dagster.store.targets.base import Seen
 from erasmo_dagster.store.targets.parquet import ParquetPublisher
 from tests.store.targets.conftest import WithTargets
 from tests.store.targets.places import LAKE, opened, own_file
@@ -126,7 +127,7 @@ def test_old_releases_go_and_others_files_stay(tmp_path: Path) -> None:
     for number in range(1, 6):
         with opened(tmp_path / "own.duckdb", number) as file:
             publisher(tmp_path, keep=3).publish(file)
-        assert publisher(tmp_path).release() == number
+        assert publisher(tmp_path).release() == Seen(number, "")
     assert {path.name for path in lake.iterdir()} == {
         *("release-00000003", "release-00000004", "release-00000005"),
         *("latest.json", "release-notes", "mine.txt"),
@@ -156,7 +157,7 @@ def test_a_folder_may_come_from_the_environment(tmp_path: Path, monkeypatch: pyt
     with opened(tmp_path / "own.duckdb", 7) as file:
         publisher(tmp_path, path="${LAKE}/segments").publish(file)
     assert latest(tmp_path / "elsewhere" / "segments")["folder"] == "release-00000007"
-    assert publisher(tmp_path, path=f"file://{tmp_path}/elsewhere/segments").release() == 7
+    assert publisher(tmp_path, path=f"file://{tmp_path}/elsewhere/segments").release() == Seen(7, "")
 
 
 # --- in an object store ---------------------------------------------------------------------------

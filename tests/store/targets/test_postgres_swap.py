@@ -38,6 +38,11 @@ def releases(tmp_path: Path, database: Database) -> Releases:
     return Releases(tmp_path)
 
 
+def seen(releases: Releases) -> int | None:
+    held = releases.target.release()
+    return None if held is None else held.number
+
+
 def two_tables(number: int) -> list[str]:
     """Two tables that agree; every third release the second has another column in the middle."""
     more = f"'x{number}' AS more, " if number % 3 == 0 else ""
@@ -192,7 +197,7 @@ def test_a_view_of_somebody_else_is_never_dropped(releases: Releases, database: 
         releases.publish(3, "CREATE TABLE t AS SELECT 'text' AS a")
     assert "erasmo.t by public.mine; erasmo.u by erasmo.own" in str(caught.value)
     assert database.rows("SELECT a FROM public.mine") == [(10,)]
-    assert releases.target.release() == 2
+    assert seen(releases) == 2
     assert "erasmo_r3" not in database.schemas()
     database.rows("DROP VIEW public.mine")
     database.rows("DROP VIEW erasmo.own")
@@ -257,7 +262,7 @@ def test_an_old_release_that_somebody_uses_stays_until_the_next(
 def test_a_target_never_goes_back(releases: Releases, database: Database) -> None:
     releases.publish(5, *two_tables(5))
     assert releases.publish(4, *two_tables(4)).tables == 0
-    assert releases.target.release() == 5
+    assert seen(releases) == 5
     assert database.schemas() == {"erasmo", "erasmo_r5"}
 
 

@@ -17,6 +17,7 @@ import pytest
 from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.settings import Project
 from erasmo_dagster.store.publish import mend, publish, refresh_marts, retire, rollback
+from erasmo_dagster.store.releases import number_above, release_in
 from erasmo_dagster.store.targets import TargetError, read_standings, send, sending
 from erasmo_dagster.store.warehouse import open_warehouse
 from tests.postgres_server import PASSWORD
@@ -154,7 +155,7 @@ def test_a_fault_of_ours_stays_in_the_chain(with_targets: WithTargets, monkeypat
     assert isinstance(caught.value.__cause__, KeyError)
 
 
-def test_a_warehouse_that_was_set_back_is_refused(with_targets: WithTargets) -> None:
+def test_a_warehouse_that_was_restored_goes_on_above_its_targets(with_targets: WithTargets) -> None:
     project = with_targets(LAKE)
     for rows in (4, 5, 6):
         release(project, "a", prepare(project, "a", rows))
@@ -166,6 +167,20 @@ def test_a_warehouse_that_was_set_back_is_refused(with_targets: WithTargets) -> 
         send(project)
     assert pointer(project)["release"] == 3
     assert pointer(project)["tables"]["segments"]["rows"] == 6
+    number_above(project, 3)
+    refresh_marts(project, {})
+    send(project)
+    assert pointer(project)["release"] == 4
+    assert pointer(project)["tables"]["segments"]["rows"] == 4
+    project.published.unlink()
+    (project.home / "warehouse.duckdb").unlink()
+    number_above(project, 3)
+    release(project, "c", prepare(project, "c", 3))
+    with pytest.raises(ErasmoError, match="Got release 4 for a target that is at another release of that number"):
+        send(project)
+    number_above(project, 2)  # which it is
+    refresh_marts(project, {})
+    assert release_in(project.published).number == 4
 
 
 def test_while_one_is_copied_another_may_be_published(
