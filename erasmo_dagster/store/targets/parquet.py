@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import duckdb
 import pyarrow as pa
@@ -168,6 +169,8 @@ class _Store:
 def _open(path: str, endpoint: str | None, root: Path) -> _Store:
     import fsspec
 
+    if any("@" in urlsplit(address).netloc for address in (path, endpoint or "")):
+        raise ErasmoError("Got an address with a user in it", expected="keys in environment variables of their own")
     protocol, marked, _ = path.partition("://")
     if not marked:
         folder = root / Path(path).expanduser()

@@ -34,6 +34,10 @@ _BRIEF = 500  # milliseconds that readers wait behind us, at most
 _GRACE = 30.0  # seconds that other transactions have to end; views that are not plain yet are so after the next move
 
 
+class HeldError(ErasmoError):
+    """Readers have not let go of a view in time."""
+
+
 @dataclass(frozen=True)
 class View:
     """A view over the table of the same name: its columns with their comments."""
@@ -96,9 +100,7 @@ class Views:
             self._run_all(self._changes(plan))
         self._run_all(statement for name in plan.stay for statement in self._comments(plan.wanted[name]))
         if self._others_have_ended():
-            for name, shape in sorted((n, plan.after[n]) for n in plan.wanted):
-                options = plan.held[name].options if name in plan.held else ""
-                self._replace(self._definition(name, shape, {number: shape}, options))
+            self._make_plain(plan)
 
     def home(self, number: int) -> str:
         """The schema of a release."""
@@ -194,6 +196,15 @@ class Views:
 
         self._patiently(work)
 
+    def _make_plain(self, plan: _Plan) -> None:
+        """Let every view show the new release alone; what readers hold for long stays until the next move."""
+        for name, shape in sorted((name, plan.after[name]) for name in plan.wanted):
+            options = plan.held[name].options if name in plan.held else ""
+            try:
+                self._replace(self._definition(name, shape, {plan.number: shape}, options))
+            except HeldError:
+                return
+
     def _others_have_ended(self) -> bool:
         """Wait for the transactions of this moment to end, for a while; whether they have.
 
@@ -245,7 +256,7 @@ class Views:
                 if error.sqlstate not in _BUSY:
                     raise
             if time.monotonic() > until:
-                raise ErasmoError(
+                raise HeldError(
                     f"Got views of {self._schema} that readers have not let go of in {self._wait:g} s",
                     expected="transactions that end",
                     fix="end those that pg_stat_activity shows to be long, or raise lock_timeout in erasmo.yaml",

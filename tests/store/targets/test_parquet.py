@@ -151,6 +151,15 @@ def test_a_place_that_cannot_be_reached_is_told(tmp_path: Path, path: str, told:
         publisher(tmp_path, path=path).release()
 
 
+def test_an_address_with_a_key_is_refused_wherever_it_comes_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAKE", "s3://key:hunter2@bucket")
+    with pytest.raises(ErasmoError, match="Got an address with a user in it") as caught:
+        publisher(tmp_path, path="${LAKE}/segments").release()
+    assert "hunter2" not in f"{caught.value}"
+
+
 def test_a_folder_may_come_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LAKE", str(tmp_path / "elsewhere"))
     own_file(tmp_path / "own.duckdb", ["CREATE TABLE t AS SELECT 1 AS a"])

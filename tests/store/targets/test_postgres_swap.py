@@ -233,6 +233,29 @@ def test_readers_who_do_not_let_go_hold_up_the_move_and_nothing_else(tmp_path: P
     assert database.rows("SELECT DISTINCT version FROM erasmo.a") == [(2,)]
 
 
+def test_a_reader_who_comes_after_the_move_is_no_fault(
+    tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    releases = Releases(tmp_path, wait=0.3)
+    releases.publish(1, *two_tables(1))
+    with session(database.url) as cursor:
+
+        def come(_: Any) -> bool:
+            cursor.execute("BEGIN")
+            assert ask(cursor, f"SELECT {SEEN} FROM erasmo.a") == [(2, 2, 2, 102)]
+            return True
+
+        with monkeypatch.context() as patch:
+            patch.setattr(postgres_views.Views, "_others_have_ended", come)
+            releases.publish(2, *two_tables(2))
+        assert both_releases(database) == {"a", "b"}
+        assert ask(cursor, f"SELECT {SEEN} FROM erasmo.b") == [(2, 2, 2, 102)]
+        cursor.execute("COMMIT")
+    releases.publish(3, *two_tables(3))
+    assert both_releases(database) == set()
+    assert database.rows(f"SELECT {SEEN} FROM erasmo.b") == [(3, 3, 3, 103)]
+
+
 def test_an_old_release_that_somebody_uses_stays_until_the_next(
     tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
