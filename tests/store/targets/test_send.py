@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 
 from erasmo_dagster.errors import ErasmoError
@@ -400,3 +401,15 @@ def test_a_folder_that_is_killed_is_never_pointed_to(with_targets: WithTargets) 
     assert told["tables"]["segments"]["rows"] == 100_000
     assert all((project.root / "lake" / file).is_file() for table in told["tables"].values() for file in table["files"])
     assert not stray.exists()
+
+
+def test_a_file_of_an_earlier_version_is_built_anew(with_targets: WithTargets) -> None:
+    project = with_targets(LAKE)
+    release(project, "a", prepare(project, "a", 4))
+    with duckdb.connect(project.published) as con:
+        con.execute("delete from file_info where name <> 'models_digest'")
+    assert send(project) == ()
+    assert read_standings(project) == []
+    assert mend(project, {})
+    assert not mend(project, {})
+    assert [one.release for one in send(project)] == [1]
