@@ -141,12 +141,15 @@ def rollback(
     """Publish an earlier version again; it stays until the source changes or the dataset is run."""
     from erasmo_dagster.settings import find_project, readable_datasets
     from erasmo_dagster.store.publish import rollback as publish_again
+    from erasmo_dagster.store.targets import send
 
     project = find_project()
     done = publish_again(project, readable_datasets(project), name, to, reason="erasmo rollback")
     out.print(
         f"Published version {done.version} of {name}: {done.rows} rows, {done.segments} segments.", highlight=False
     )
+    for sent in send(project):
+        out.print(f"Target {sent.target} has release {sent.release}.", highlight=False)
 
 
 @app.command()
@@ -245,13 +248,20 @@ def sql(
 
 
 @app.command()
-def build() -> None:
+def build(
+    above: Annotated[
+        int | None, typer.Option(min=1, help="Number the release above this one: after a warehouse was restored.")
+    ] = None,
+) -> None:
     """Build the marts of dbt_like_sql/ into the published file, and run their tests; exits with 1 where one fails."""
     from erasmo_dagster.defs.instance import open_instance, run_marts
     from erasmo_dagster.settings import find_project
     from erasmo_dagster.show_marts import print_marts
+    from erasmo_dagster.store.releases import number_above
 
     project = find_project()
+    if above is not None:
+        number_above(project, above)
     with open_instance(project) as instance:
         run_marts(instance, project)
     if failed := print_marts(out, project):

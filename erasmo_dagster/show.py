@@ -158,6 +158,7 @@ def print_status(out: Console, project: Project, instance: dg.DagsterInstance) -
     """One line a dataset: how it is, what is published, what to know. Returns what is wrong, one entry a dataset."""
     from erasmo_dagster.defs.health import WRONG, dataset_health
     from erasmo_dagster.show_marts import marts_fault
+    from erasmo_dagster.show_targets import print_targets
 
     published: dict[str, tuple[Any, ...]] = {}
     if project.published.is_file():
@@ -177,7 +178,7 @@ def print_status(out: Console, project: Project, instance: dg.DagsterInstance) -
     if (marts := marts_fault(project)) is not None:
         out.print(f"marts: {marts}", highlight=False, markup=False, soft_wrap=True)
         wrong.append("the marts are failing")
-    return wrong
+    return [*wrong, *print_targets(out, project)]
 
 
 def print_models(out: Console, project: Project) -> None:

@@ -6,6 +6,7 @@ from erasmo_dagster.defs.assets import STAGE_ASSETS
 from erasmo_dagster.defs.resources import WarehouseResource, project_resources
 from erasmo_dagster.settings import Project, readable_datasets, scan_datasets
 from erasmo_dagster.store.publish import retire
+from erasmo_dagster.store.targets import send
 
 segment_dataset = dg.define_asset_job(
     "segment_dataset",
@@ -30,6 +31,7 @@ def _hide(context: dg.OpExecutionContext, config: RetireConfig, warehouse: Wareh
         context.log.info(f"{config.dataset} has a YAML again, so it stays")
     elif retire(project, readable_datasets(project), config.dataset, reason="its YAML is gone"):
         context.log.info(f"{config.dataset} is hidden; the warehouse keeps it until `erasmo gc`")
+        send(project)
 
 
 @dg.graph(name="hide_dataset")

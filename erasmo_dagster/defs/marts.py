@@ -18,6 +18,7 @@ from erasmo_dagster.settings import Project, readable_datasets
 from erasmo_dagster.store.marts import read_test_results
 from erasmo_dagster.store.publish import refresh_marts
 from erasmo_dagster.store.sql_models import Build, BuiltModel, Model, SqlProject, Test, TestResult, load_sql_project
+from erasmo_dagster.store.targets import send
 
 JOB = "build_marts"
 SOURCE = "erasmo"
@@ -127,6 +128,8 @@ def _marts_asset(sql: SqlProject) -> dg.AssetsDefinition:
                 yield dg.MaterializeResult(asset_key=model_key(model), metadata=_metadata(sql, model, built))
             else:
                 context.log.info(f"{built.name} is new: reload the definitions to see it as an asset")
+        # Last, so that the marts, which are in place, are told of whatever becomes of the copies.
+        send(project)
 
     return marts
 
@@ -254,6 +257,7 @@ def _job_without_marts(project: Project, fault: ErasmoError | None) -> dg.JobDef
     @dg.op(name="build_file")
     def build_file(warehouse: WarehouseResource) -> None:
         refresh_marts(warehouse.project, readable_datasets(warehouse.project))
+        send(warehouse.project)
 
     @dg.graph(name="build_file_without_marts")
     def graph() -> None:

@@ -13,6 +13,7 @@ from erasmo_dagster.defs.partitions import dataset_partitions
 from erasmo_dagster.defs.resources import WarehouseResource
 from erasmo_dagster.defs.runs import end_dead_runs, failure_of
 from erasmo_dagster.defs.stages import REASON_TAG
+from erasmo_dagster.defs.targets import target_requests
 from erasmo_dagster.defs.watching import look_around, read_memory, runs_in_progress, write_memory
 from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.refresh.watching import Start, WatchPlan, plan_watch
@@ -23,14 +24,16 @@ from erasmo_dagster.store.publish import mend
 _RETIRE_AGAIN = 600.0  # seconds
 
 
-def build_sensors(project: Project, retire_dataset: dg.JobDefinition, build_marts: Any) -> list[dg.SensorDefinition]:
+def build_sensors(
+    project: Project, retire_dataset: dg.JobDefinition, build_marts: Any, *others: dg.JobDefinition
+) -> list[dg.SensorDefinition]:
     """The project's sensors, on from the start, with its interval."""
     interval = max(1, round(project.settings.sensor_interval.total_seconds()))
 
     @dg.sensor(
         name="source_changes",
         description="Looks at every source and starts a run where it differs from what is published.",
-        jobs=[segment_dataset, retire_dataset, build_marts],
+        jobs=[segment_dataset, retire_dataset, build_marts, *others],
         minimum_interval_seconds=interval,
         default_status=dg.DefaultSensorStatus.RUNNING,
     )
@@ -73,6 +76,8 @@ def tick(context: dg.SensorEvaluationContext, project: Project) -> dg.SensorResu
         datasets_readable=scan.readable and bool(scan.present),
     )
     requests = [*map(_run, plan.starts), *_retirements(plan, now), *_marts(context, project, sql)]
+    # Whatever runs next completes the targets as well.
+    requests = requests or target_requests(context.instance, project, now)
     for name, note in sorted(plan.notes.items()):
         context.log.info(f"{name}: {note}")
     notes = "; ".join(f"{name}: {note}" for name, note in sorted(plan.notes.items()))

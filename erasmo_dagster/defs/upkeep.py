@@ -11,6 +11,7 @@ from erasmo_dagster.defs.watching import datasets_in_progress
 from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.settings import Project, check_name, readable_datasets, scan_datasets
 from erasmo_dagster.store.publish import retire
+from erasmo_dagster.store.targets import send
 from erasmo_dagster.store.upkeep import collect
 
 
@@ -40,6 +41,8 @@ def remove_dataset(project: Project, instance: dg.DagsterInstance, name: str) ->
         raise ErasmoError(f"Got dataset {name!r}, which is not known", fix="erasmo status")
     if hidden:
         yield f"{name} is gone from {project.published}"
+    for sent in send(project):
+        yield f"target {sent.target} has release {sent.release}"
     yield "what the warehouse keeps of it goes with `erasmo gc`"
 
 

@@ -39,6 +39,7 @@ from erasmo_dagster.store.experiments import (
     write_cell,
 )
 from erasmo_dagster.store.publish import refresh_marts
+from erasmo_dagster.store.targets import send
 from erasmo_dagster.store.warehouse import open_warehouse
 
 GOWER_ROWS = 2_000  # distances between all pairs of them are held in memory
@@ -108,6 +109,7 @@ def run_experiment(
             else:
                 dropped = forget_cells(con, name, ids, [arm.name for arm in settings.encoders if arm.lacks])
     refresh_marts(project, readable_datasets(project))
+    send(project)
     return ExperimentReport(
         name=name,
         settings=settings,
@@ -144,6 +146,7 @@ def remove_experiment(project: Project, experiment: str) -> int:
         if experiment_counts(con).is_empty():
             shutil.rmtree(cache_dir(project), ignore_errors=True)
     refresh_marts(project, readable_datasets(project))
+    send(project)
     return gone
 
 

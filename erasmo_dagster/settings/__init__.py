@@ -44,6 +44,7 @@ from erasmo_dagster.settings.project import (
     write_schema,
 )
 from erasmo_dagster.settings.refresh import GateSettings, NotifySettings, RefreshSettings
+from erasmo_dagster.settings.targets import CopyTarget, DuckdbTarget, ParquetTarget, PostgresTarget
 from erasmo_dagster.settings.text import SummarizeSettings, TextSettings
 
 __all__ = [
@@ -56,8 +57,10 @@ __all__ = [
     "CausalLMOptions",
     "ClusteringSettings",
     "ColumnSettings",
+    "CopyTarget",
     "DatasetScan",
     "DatasetSettings",
+    "DuckdbTarget",
     "Duration",
     "EmbeddingSettings",
     "EncoderOptions",
@@ -70,6 +73,8 @@ __all__ = [
     "NamingSettings",
     "NotifySettings",
     "OpenAIOptions",
+    "ParquetTarget",
+    "PostgresTarget",
     "Project",
     "ProjectSettings",
     "PublishSettings",

@@ -11,13 +11,20 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.settings.base import Duration, Settings
 from erasmo_dagster.settings.clustering import ON_COLUMNS
 from erasmo_dagster.settings.dataset import DatasetSettings
 from erasmo_dagster.settings.refresh import NotifySettings
+from erasmo_dagster.settings.targets import (
+    DuckdbTarget,
+    ParquetTarget,
+    PostgresTarget,
+    Targets,
+    check_targets,
+)
 
 M = TypeVar("M", bound=BaseModel)
 NAME_PATTERN = r"^[a-z][a-z0-9_]{0,47}$"
@@ -25,6 +32,9 @@ NAME_PATTERN = r"^[a-z][a-z0-9_]{0,47}$"
 
 class ProjectSettings(Settings):
     """The project's optional ``erasmo.yaml``."""
+
+    # An address with a password in it, written where it does not belong, stays out of messages.
+    model_config = ConfigDict(hide_input_in_errors=True)
 
     max_concurrent_runs: int = Field(1, ge=1, le=64, description="Runs that Dagster's queue lets go at once.")
     max_model_runs: int = Field(
@@ -58,6 +68,20 @@ class ProjectSettings(Settings):
     lock_timeout: float = Field(
         120.0, gt=0, description="Seconds that a writer waits for another to finish with the warehouse."
     )
+    publish: Targets = Field(
+        (DuckdbTarget(),),
+        description="Where segments are published: `duckdb`, always, and copies of the file in PostgreSQL and Parquet.",
+    )
+
+    @field_validator("publish")
+    @classmethod
+    def _targets_fit(cls, value: Targets) -> Targets:
+        return check_targets(value)
+
+    @property
+    def copies(self) -> tuple[PostgresTarget | ParquetTarget, ...]:
+        """The targets beside the DuckDB file."""
+        return tuple(target for target in self.publish if not isinstance(target, DuckdbTarget))
 
 
 class Project(BaseModel):
@@ -293,10 +317,21 @@ def _fields_at(model: type[BaseModel], loc: tuple[Any, ...]) -> list[str]:
     for part in loc:
         if isinstance(part, int):  # of a list
             annotation = next(iter(get_args(annotation)), None)
+        elif (tagged := _tagged(annotation, part)) is not None:
+            annotation = tagged
         else:
             field = annotation.model_fields.get(part) if _is_model(annotation) else None
             annotation = field.annotation if field else None
-    return list(annotation.model_fields) if _is_model(annotation) else []
+    if not _is_model(annotation):
+        return []
+    return [field.alias or name for name, field in annotation.model_fields.items()]
+
+
+def _tagged(annotation: Any, kind: str) -> Any:
+    """The model of a union that has ``kind``."""
+    union = next(iter(get_args(annotation)), None)
+    models = [model for model in get_args(union) if _is_model(model) and "kind" in model.model_fields]
+    return next((model for model in models if kind in get_args(model.model_fields["kind"].annotation)), None)
 
 
 def _is_model(annotation: Any) -> bool:

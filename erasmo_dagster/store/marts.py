@@ -12,7 +12,7 @@ from erasmo_dagster.settings import Project
 from erasmo_dagster.store.sql_models import Build, TestResult, build_models, load_sql_project
 
 MART_TESTS = "mart_tests"  # the table of results in the published file, and the check's name in the warehouse
-_INFO = "file_info"
+INFO = "file_info"  # the table that says what the file was built from, and as which release
 _SUFFIXES = {".sql", ".yml", ".yaml"}
 _OUTPUTS = {"target", "logs", "dbt_packages"}  # what dbt leaves in the folder
 
@@ -53,7 +53,7 @@ def digest_in_file(project: Project) -> str | None:
         return None
     try:
         with duckdb.connect(project.published, read_only=True) as con:
-            rows = con.execute(f"SELECT value FROM {_INFO} WHERE name = 'models_digest'").fetchall()
+            rows = con.execute(f"SELECT value FROM {INFO} WHERE name = 'models_digest'").fetchall()
     except duckdb.Error:
         return ""
     return str(rows[0][0]) if rows else ""
@@ -122,9 +122,9 @@ def _write(candidate: Path, build: Build, digest: str) -> None:
         if rows:
             con.executemany(f"INSERT INTO {MART_TESTS} VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
         con.execute(f"COMMENT ON TABLE {MART_TESTS} IS 'One row per test of the marts, as of this file.'")
-        con.execute(f"CREATE TABLE {_INFO} (name VARCHAR, value VARCHAR)")
-        con.execute(f"INSERT INTO {_INFO} VALUES ('models_digest', ?)", [digest])
-        con.execute(f"COMMENT ON TABLE {_INFO} IS 'What this file was built from.'")
+        con.execute(f"CREATE TABLE {INFO} (name VARCHAR, value VARCHAR)")
+        con.execute(f"INSERT INTO {INFO} VALUES ('models_digest', ?)", [digest])
+        con.execute(f"COMMENT ON TABLE {INFO} IS 'What this file was built from.'")
         con.execute("CHECKPOINT")
 
 

@@ -3,15 +3,15 @@
 The file is built whole beside the old one from the versions that ``published_versions`` names, and takes its place in
 one rename, so that a reader sees the old file or the new one and never a mixture. Whatever fails before the rename
 leaves the old file as it was.
+
+The other targets of ``erasmo.yaml`` get copies of the file, by :func:`~erasmo_dagster.store.targets.send` once it is in
+place and the warehouse is free again.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from math import isfinite
@@ -23,11 +23,13 @@ from pydantic import BaseModel, ConfigDict
 
 from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.settings import DatasetSettings, Project, check_name
+from erasmo_dagster.store.candidate import publishing, put_in_place, sync
 from erasmo_dagster.store.checks import GATE, CheckResult, gate_results, write_check
 from erasmo_dagster.store.history import commit_history, prepared_history, unchanged_history
 from erasmo_dagster.store.marts import MART_TESTS, MartTestError, build_marts
 from erasmo_dagster.store.names import register_segments
 from erasmo_dagster.store.published_file import build_file, literals, needed
+from erasmo_dagster.store.releases import record, release_of, stamp
 from erasmo_dagster.store.sql_models import Build
 from erasmo_dagster.store.upkeep import remove_superseded
 from erasmo_dagster.store.versions import Publication, publications, published_versions
@@ -72,7 +74,7 @@ def publish(
     ErasmoError when the version is incomplete, has not passed every check of the gate, was compared with another
     version than the one that is published by now, or the disk is full; the published file is then as it was.
     """
-    with _publishing(project) as (con, candidate):
+    with publishing(project) as (con, candidate):
         _check_gate(con, dataset, version)
         if _is_published(con, dataset, version):
             # A retry of a run that died after its publish, or a changed setting of what is private.
@@ -99,7 +101,7 @@ def rollback(
     Raises ErasmoError where nothing is published, or the version is not kept or was never published.
     """
     check_name(dataset)
-    with _publishing(project) as (con, candidate):
+    with publishing(project) as (con, candidate):
         published = publications(con).get(dataset)
         if published is None:
             raise ErasmoError(f"Got dataset {dataset!r}, of which nothing is published", fix=f"erasmo run {dataset}")
@@ -120,7 +122,7 @@ def rollback(
 
 def retire(project: Project, datasets: Mapping[str, DatasetSettings], dataset: str, *, reason: str) -> bool:
     """Hide a dataset from the published file; the warehouse keeps it. False where it is not published."""
-    with _publishing(project) as (con, candidate):
+    with publishing(project) as (con, candidate):
         published = publications(con).get(dataset)
         if published is None or published.retired:
             return False
@@ -138,7 +140,7 @@ def mend(project: Project, datasets: Mapping[str, DatasetSettings]) -> bool:
     """
     if not project.warehouse.is_file() or _is_current(project):
         return False
-    with _publishing(project) as (con, candidate):
+    with publishing(project) as (con, candidate):
         if _last_publish(con) == _published_in_file(project.published):
             return False
         _rebuild(con, project, datasets, candidate, lenient=True)
@@ -151,7 +153,7 @@ def refresh_marts(project: Project, datasets: Mapping[str, DatasetSettings]) -> 
     No dataset moves, so a failing test holds up nothing; its result is written down. Raises ErasmoError where a model
     cannot be built: the file is then as it was.
     """
-    with _publishing(project) as (con, candidate):
+    with publishing(project) as (con, candidate):
         return _rebuild(con, project, datasets, candidate)
 
 
@@ -167,9 +169,11 @@ def _rebuild(
     with unchanged_history(con):
         build_file(con, project, datasets, published_versions(con), None, candidate)
         marts = build_marts(project, candidate, None, lenient=lenient)
-        _sync(candidate)
-        candidate.replace(project.published)
-        _sync(project.published.parent)
+        release = stamp(con, project, candidate)
+        sync(candidate)
+        with in_transaction(con):
+            record(con, release)
+        put_in_place(candidate, project.published)
     return marts
 
 
@@ -217,26 +221,17 @@ def _last_publish(con: duckdb.DuckDBPyConnection) -> int:
 
 
 def _published_in_file(path: Path) -> int:
-    """Number of the last publish that a published file has; 0 where there is none that can be read."""
+    """Number of the last publish that a published file has; 0 where there is none that can be read.
+
+    One of an earlier version of this package, which had no releases, counts as none.
+    """
     if not path.is_file():
         return 0
     try:
         with duckdb.connect(path, read_only=True) as con:
-            return _last_publish(con)
+            return _last_publish(con) if release_of(con) is not None else 0
     except duckdb.Error:
         return 0
-
-
-@contextmanager
-def _publishing(project: Project) -> Iterator[tuple[duckdb.DuckDBPyConnection, Path]]:
-    target = project.published
-    target.parent.mkdir(parents=True, exist_ok=True)
-    candidate = target.with_name(target.name + ".tmp")
-    with (
-        open_warehouse(project.warehouse, lock_timeout=project.settings.lock_timeout, transaction=False) as con,
-        _candidate_file(candidate),
-    ):
-        yield con, candidate
 
 
 def _swap(
@@ -258,7 +253,8 @@ def _swap(
     with prepared_history(con, dataset, move.version, move.segments_version, log["publish_id"], log["published_at"]):
         build_file(con, project, datasets, chosen, log, candidate)
         marts = build_marts(project, candidate, dataset if judged else None, lenient=not judged)
-        _sync(candidate)
+        release = stamp(con, project, candidate)
+        sync(candidate)
         # The versions move first: were the machine to stop here, `mend` would build this same file again.
         with in_transaction(con):
             con.execute(
@@ -273,13 +269,13 @@ def _swap(
                 ],
             )
             con.execute(f"INSERT INTO publish_log BY NAME SELECT {literals(log)}", list(log.values()))
+            record(con, release)
             commit_history(con)
             if move.segments_version is not None:
                 profile = needed(con, dataset, move.version, "segment_profile")
                 forget = bool(profile.details.get("forgets"))
                 register_segments(con, dataset, move.version, profile.version, forget=forget)
-        candidate.replace(project.published)
-        _sync(project.published.parent)
+        put_in_place(candidate, project.published)
     removed = remove_superseded(con, project, dataset)
     return Published(
         dataset=dataset,
@@ -378,27 +374,3 @@ def _moment(con: duckdb.DuckDBPyConnection, dataset: str) -> datetime:
     (last,) = one_row(con.execute("SELECT max(published_at) FROM publish_log WHERE dataset = ?", [dataset]))
     moment: datetime = now(con)
     return moment if last is None or moment > last else last + timedelta(milliseconds=1)
-
-
-@contextmanager
-def _candidate_file(candidate: Path) -> Iterator[None]:
-    """Remove what a killed publish left, and whatever is left when this one ends."""
-    _remove(candidate)
-    try:
-        yield
-    finally:
-        _remove(candidate)
-
-
-def _remove(candidate: Path) -> None:
-    candidate.unlink(missing_ok=True)
-    candidate.with_name(candidate.name + ".wal").unlink(missing_ok=True)
-    shutil.rmtree(candidate.with_name(candidate.name + ".tmp"), ignore_errors=True)  # where DuckDB spills
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

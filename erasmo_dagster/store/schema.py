@@ -133,6 +133,13 @@ CREATE TABLE segment_candidates (
     stability DOUBLE, smallest DOUBLE NOT NULL, seconds DOUBLE NOT NULL, refused VARCHAR NOT NULL
 );
 """,
+    # 6: the published files by number, and where copies of them went.
+    """
+CREATE TABLE releases (
+    release INTEGER PRIMARY KEY, publish_id INTEGER NOT NULL, built_at TIMESTAMP NOT NULL, digest VARCHAR NOT NULL
+);
+ALTER TABLE publish_log ADD COLUMN targets JSON;
+""",
 )
 
 SCHEMA_VERSION = len(_SCRIPTS)

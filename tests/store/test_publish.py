@@ -445,7 +445,7 @@ def break_sync(patch: pytest.MonkeyPatch) -> None:
     def fail(_: Path) -> None:
         raise OSError("stop")
 
-    patch.setattr(publishing, "_sync", fail)
+    patch.setattr(publishing, "sync", fail)
 
 
 def break_history(patch: pytest.MonkeyPatch) -> None:

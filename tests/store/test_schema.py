@@ -93,7 +93,7 @@ def test_an_older_warehouse_keeps_what_it_holds(path: Path) -> None:
     assert {name: after[name] for name in unchanged} == {name: before[name] for name in unchanged}
     assert after["segments"] == [(*row[:4], *row[5:]) for row in before["segments"]]
     assert [row for row in after["stage_outputs"] if row[2] == "segments"] == before["stage_outputs"]
-    assert after["publish_log"] == [(*row, None) for row in before["publish_log"]]
+    assert after["publish_log"] == [(*row, None, None) for row in before["publish_log"]]
 
 
 def test_the_version_that_is_published_is_the_one_whose_source_is_known(path: Path) -> None:

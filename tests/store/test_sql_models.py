@@ -216,7 +216,7 @@ def test_an_edited_folder_is_read_anew(tmp_path: Path) -> None:
 
 
 def test_the_names_that_models_may_not_have_are_the_published_ones() -> None:
-    assert {*published_file._TABLES, *published_file._VIEWS} | {marts.MART_TESTS, marts._INFO} == PUBLISHED
+    assert {*published_file._TABLES, *published_file._VIEWS} | {marts.MART_TESTS, marts.INFO} == PUBLISHED
 
 
 def test_the_real_folder_loads_in_no_time() -> None:

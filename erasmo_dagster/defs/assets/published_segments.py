@@ -8,11 +8,13 @@ from erasmo_dagster.defs.marts import report_marts, report_tests
 from erasmo_dagster.defs.partitions import dataset_partitions
 from erasmo_dagster.defs.resources import WarehouseResource
 from erasmo_dagster.defs.stages import OWNERS, REASON_TAG, root_run
+from erasmo_dagster.defs.targets import target_metadata
 from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.refresh.decision import RefreshPlan
 from erasmo_dagster.settings import load_dataset, readable_datasets
 from erasmo_dagster.store.marts import MartTestError
 from erasmo_dagster.store.publish import publish
+from erasmo_dagster.store.targets import send
 from erasmo_dagster.store.versions import newest_version_with, stage_output, upstream, version_of_run
 
 _NEEDED = ("segments", "segment_metrics", "segment_profile")
@@ -27,7 +29,10 @@ _NEEDED = ("segments", "segment_metrics", "segment_profile")
     deps=["source_table", "segments", "segment_metrics", "segment_profile"],
 )
 def published_segments(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> dg.MaterializeResult[None]:
-    """One row per entity of every published dataset, in the DuckDB file that analysts open; swapped in whole."""
+    """One row per entity of every published dataset, in the DuckDB file that analysts open; swapped in whole.
+
+    The other targets of `erasmo.yaml` get a copy of the file each.
+    """
     project, dataset = warehouse.project, context.partition_key
     run = context.run
     with warehouse.get_connection() as con:
@@ -48,6 +53,7 @@ def published_segments(context: dg.AssetExecutionContext, warehouse: WarehouseRe
         report_tests(context, project, failed.build)
         raise
     report_marts(context, project, done.marts)
+    sent = send(project)
     size = Path(done.path).stat().st_size
     return dg.MaterializeResult(
         metadata={
@@ -62,6 +68,7 @@ def published_segments(context: dg.AssetExecutionContext, warehouse: WarehouseRe
             "bytes": size,
             "query": dg.MetadataValue.md(f"```sql\nselect * from {dataset}_segmented limit 10\n```"),
             "removed_versions": ", ".join(map(str, done.removed_versions)) or "none",
+            **target_metadata(sent),
         },
         data_version=dg.DataVersion(str(done.version)),
     )
