@@ -132,8 +132,8 @@ def ray_errors(settings: ExecutionSettings) -> Iterator[None]:
         raise ErasmoError(
             f"Got a worker of Ray lost more often than it may be ({_first_line(error)})",
             expected=f"at most {settings.max_failures} losses of one, as `execution.max_failures` says",
-            fix="see the dashboard or Ray's logs for the reason, mostly memory: take fewer `workers`, or set `memory_mb`;"
-            " run again to go on from there",
+            fix="see Ray's dashboard or logs for the reason, mostly memory: take fewer `workers`, or set `memory_mb`; "
+            "run again to go on from there",
         ) from error
     except (lost.ObjectLostError, lost.RaySystemError, ConnectionError) as error:
         raise ErasmoError(

@@ -13,7 +13,7 @@ _ADDRESS = re.compile(r"auto|(ray://)?[^\s/@:]+:\d{1,5}|(ray://)?\[[0-9a-fA-F:]+
 
 
 class ExecutionSettings(Settings):
-    """The engine of the stages that run a language model. No result depends on it, and nothing that is kept names it."""
+    """The engine of the stages that run a language model; no result depends on it, and nothing kept names it."""
 
     engine: Literal["local", "ray"] = Field(
         "local",
@@ -22,9 +22,9 @@ class ExecutionSettings(Settings):
     )
     address: str | None = Field(
         None,
-        description="Cluster to attach to: `host:port`, `auto` for the one that runs on this machine or that RAY_ADDRESS "
-        "names, or `ray://host:port` for Ray's client; `${VARIABLE}` is expanded. null: Ray is started on this machine "
-        "for the stage, and ended with it.",
+        description="Cluster to attach to: `host:port`, `auto` for the one that this machine is part of or that "
+        "RAY_ADDRESS names, or `ray://host:port` for Ray's client; `${VARIABLE}` is expanded. null: Ray is started on "
+        "this machine for the stage, and ended with it.",
     )
     workers: int | None = Field(
         None, ge=1, le=10_000, description="Workers at most; null: as many as the cluster has resources for."
