@@ -129,9 +129,11 @@ def ray_errors(settings: ExecutionSettings) -> Iterator[None]:
             raise cause from None
         raise
     except (lost.RayActorError, lost.WorkerCrashedError, lost.OutOfMemoryError, lost.NodeDiedError) as error:
+        if getattr(error, "actor_init_failed", False):
+            raise
         raise ErasmoError(
             f"Got a worker of Ray lost more often than it may be ({_first_line(error)})",
-            expected=f"at most {settings.max_failures} losses of one, as `execution.max_failures` says",
+            expected=f"at most {settings.max_failures} losses, as `execution.max_failures` says",
             fix="see Ray's dashboard or logs for the reason, mostly memory: take fewer `workers`, or set `memory_mb`; "
             "run again to go on from there",
         ) from error
@@ -168,8 +170,9 @@ def _init(ray: Any, settings: ExecutionSettings) -> Any:
         except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
             raise ErasmoError(
                 f"Got no connection to Ray at {settings.address or 'this machine'} ({_first_line(error)})",
-                expected="a cluster that runs, with the Python and Ray of this environment",
-                fix="see `ray status` there, and `execution.address`",
+                expected="a cluster with the Python and Ray of this environment, of which this machine is a node",
+                fix="see `ray status`; `ray start --address=HOST:PORT --num-cpus=0` makes this "
+                "machine a node that does no work",
             ) from error
 
 
@@ -183,7 +186,8 @@ def _own_signals() -> Iterator[None]:
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        if before is not None:  # None: it was not set by Python
+            signal.signal(signal.SIGTERM, before)
 
 
 def _environment(settings: ExecutionSettings) -> dict[str, str]:

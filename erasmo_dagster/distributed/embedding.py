@@ -21,8 +21,9 @@ from erasmo_dagster import progress
 from erasmo_dagster.distributed.cluster import Cluster, begin_worker, import_ray
 from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.method.embedding import EmbeddingResult, embed_rows
+from erasmo_dagster.method.encoders.base import Encoder
 from erasmo_dagster.method.encoders.kinds import open_encoder
-from erasmo_dagster.settings import DatasetSettings
+from erasmo_dagster.settings import DatasetSettings, ExecutionSettings
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -73,8 +74,8 @@ def part_size(texts: int, workers: int) -> int:
 def read_parts(files: Sequence[Path], texts: int, reader: Reader, cluster: Cluster) -> Iterator[ReadTexts]:
     """The vectors of the ``texts`` in ``files`` (Parquet: text_hash, clauses), as they come, in no order.
 
-    Every worker sees ``files``. A worker that is lost is replaced, and the part that it read is read again. Raises
-    ErasmoError as the encoder does in a worker; losses and other errors are Ray's, see
+    Every worker sees ``files``, and writes beside them. A worker that is lost is replaced, and the part that it was at
+    is read again. Raises ErasmoError as the encoder does in a worker; other errors are Ray's, see
     :func:`~erasmo_dagster.distributed.cluster.ray_errors`. Closing the iterator ends the work on the cluster.
     """
     before = time.monotonic()
@@ -94,48 +95,43 @@ def _dataset(data: Any, files: Sequence[Path], reader: Reader, cluster: Cluster)
     # the actors, which may hold them all.
     workers = min(cluster.workers, len(files))
     items = data.from_items([{"file": str(file)} for file in files], override_num_blocks=len(files))
-    failures = cluster.settings.max_failures
     return items.map_batches(
         PartReader,
-        fn_constructor_args=(reader, cluster.settings.cpus_per_worker),
-        batch_size=None,
+        fn_constructor_args=(reader, cluster.settings),
+        batch_size=1,
         batch_format="pyarrow",
-        # Down to one where a node is lost and the others have no room for its workers.
+        # Down to one where a node is lost and the others have no room for its workers. Ray starts actors that are lost
+        # again, and gives them their part again, without an end: the actors themselves count a part's tries.
         compute=data.ActorPoolStrategy(min_size=1, max_size=workers, initial_size=workers),
-        max_restarts=failures,
-        max_task_retries=failures,
         **cluster.worker,
     )
 
 
 class PartReader:
-    """An actor's work: opens the encoder once, then reads the parts that it is given."""
+    """An actor's work: opens the encoder once, with the first part that it is given, and reads part after part."""
 
-    def __init__(self, reader: Reader, cpus: int) -> None:
-        begin_worker(cpus)
-        self._reader = reader
-        self._fault: ErasmoError | None = None
-        try:
-            self._encoder = open_encoder(reader.about, reader.settings, reader.folder, reader.models)
-        except ErasmoError as error:
-            self._fault = error  # told with the first part: Ray would start an actor that fails again and again
+    def __init__(self, reader: Reader, execution: ExecutionSettings) -> None:
+        begin_worker(execution.cpus_per_worker)
+        self._reader, self._failures = reader, execution.max_failures
+        self._encoder: Encoder | None = None
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
         """The vectors of the texts in the file that ``batch`` names; what a user must mend comes as a result too."""
         for file in batch.column("file").to_pylist():
             try:
+                _count_try(Path(file), self._failures)
                 yield self._read(Path(file))
             except ErasmoError as error:
-                yield _fault_table(error)
+                yield _fault_table(error)  # raised, it would come as one of Ray's errors
 
     def _read(self, file: Path) -> pa.Table:
         import pyarrow.parquet as pq
 
-        if self._fault is not None:
-            raise self._fault
-        texts = pq.read_table(file, columns=["text_hash", "clauses"], memory_map=False)
         reader = self._reader
         with progress.hidden():
+            if self._encoder is None:
+                self._encoder = open_encoder(reader.about, reader.settings, reader.folder, reader.models)
+            texts = pq.read_table(file, columns=["text_hash", "clauses"])
             done = embed_rows(
                 texts.column("clauses").to_pylist(),
                 self._encoder,
@@ -144,6 +140,20 @@ class PartReader:
                 features=reader.features,
             )
         return _table(texts.column("text_hash"), done, getattr(self._encoder, "engine", None))
+
+
+def _count_try(file: Path, failures: int) -> None:
+    """Count in a file beside the part that it is begun; raise ErasmoError where workers were lost with it too often."""
+    tries = file.with_suffix(".tries")
+    with tries.open("ab") as counted:
+        counted.write(b".")
+    if (lost := tries.stat().st_size - 1) > failures:
+        raise ErasmoError(
+            f"Got {lost} workers of Ray lost while they read the same texts",
+            expected=f"at most {failures}, as `execution.max_failures` says",
+            fix="see Ray's logs for the reason, mostly memory: take fewer `workers`, set `memory_mb` or lower "
+            "`embedding.batch_tokens`; run again to go on from there",
+        )
 
 
 def _table(hashes: Any, done: EmbeddingResult, engine: str | None) -> pa.Table:

@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from erasmo_dagster.settings.base import Settings
 
-_ADDRESS = re.compile(r"auto|(ray://)?[^\s/@:]+:\d{1,5}|(ray://)?\[[0-9a-fA-F:]+\]:\d{1,5}")
+_ADDRESS = re.compile(r"auto|([^\s/@:]+|\[[0-9a-fA-F:]+\]):\d{1,5}")
 
 
 class ExecutionSettings(Settings):
@@ -22,9 +22,9 @@ class ExecutionSettings(Settings):
     )
     address: str | None = Field(
         None,
-        description="Cluster to attach to: `host:port`, `auto` for the one that this machine is part of or that "
-        "RAY_ADDRESS names, or `ray://host:port` for Ray's client; `${VARIABLE}` is expanded. null: Ray is started on "
-        "this machine for the stage, and ended with it.",
+        description="Cluster to attach to, of which this machine is a node: `host:port` of its head, or `auto` for the "
+        "one that runs here or that RAY_ADDRESS names; `${VARIABLE}` is expanded. null: Ray is started on this machine "
+        "for the stage, and ended with it.",
     )
     workers: int | None = Field(
         None, ge=1, le=10_000, description="Workers at most; null: as many as the cluster has resources for."
@@ -51,7 +51,10 @@ class ExecutionSettings(Settings):
         "stage may keep there on one that is attached to. null: as Ray has it, 30 % of a machine.",
     )
     max_failures: int = Field(
-        3, ge=0, le=1000, description="How often a worker that was lost is replaced before the stage fails."
+        3,
+        ge=0,
+        le=1000,
+        description="How often the same work is begun again after a worker was lost with it, before the stage fails.",
     )
     dashboard: bool = Field(
         True, description="Show Ray's dashboard, on 127.0.0.1, where Ray is started on this machine for the stage."
@@ -60,9 +63,10 @@ class ExecutionSettings(Settings):
     @field_validator("address")
     @classmethod
     def _an_address(cls, value: str | None) -> str | None:
-        if value is not None and "${" not in value and not _ADDRESS.fullmatch(value):
-            raise ValueError(f"got address {value!r}, expected auto, host:port or ray://host:port")
-        return value
+        if value is None or "${" in value or _ADDRESS.fullmatch(value):
+            return value
+        why = "; Ray's client cannot do what the stages need" if value.startswith("ray://") else ""
+        raise ValueError(f"got address {value!r}, expected auto or host:port of a cluster that this machine is in{why}")
 
     @model_validator(mode="after")
     def _options_that_are_heeded(self) -> ExecutionSettings:
