@@ -5,9 +5,11 @@ from typing import Any
 import dagster as dg
 
 from erasmo_dagster.defs.encoding import Encoded, Reading, encode, encoder_id, forget_unfinished, way_of_reading
+from erasmo_dagster.defs.execution import ExecutionConfig, with_execution
 from erasmo_dagster.defs.partitions import dataset_partitions
 from erasmo_dagster.defs.resources import WarehouseResource
 from erasmo_dagster.defs.stages import CODE_VERSIONS, OWNERS, StageRun, begin_stage
+from erasmo_dagster.distributed.cluster import Cluster
 from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.method.fitted import FittedState
 from erasmo_dagster.store.artifacts import text_dir
@@ -24,18 +26,22 @@ from erasmo_dagster.store.versions import NEW_VECTORS, StageOutput, drop_stage, 
     code_version=CODE_VERSIONS["embeddings"],
     deps=["text_corpus", "adapter", "refresh_plan"],
 )
-def embeddings(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> dg.MaterializeResult[None]:
+def embeddings(
+    context: dg.AssetExecutionContext, config: ExecutionConfig, warehouse: WarehouseResource
+) -> dg.MaterializeResult[None]:
     """One vector per entity: what the encoder makes of its text; by default a fine-tuned model's mean hidden state."""
-    run = begin_stage(context, warehouse)
+    run = with_execution(begin_stage(context, warehouse), config)
     tuned, written = run.inputs["adapter"], run.inputs["text_corpus"]
     way = way_of_reading(run, _standing(run))
     encoder = encoder_id(tuned, way)
     hashed = run.hash_inputs(encoder)
     output = run.reusable(hashed, lambda o: o.details.get("encoder") == encoder)
+    cluster = None
     if output is None:
         plan = FittedState.load(text_dir(run.project, run.dataset, written.version)).text
         corpus = corpus_of(run.dataset, written.version)
         encoded = encode(run, tuned, corpus, plan, way)
+        cluster = encoded.read.cluster if encoded.read else None
         with warehouse.get_connection() as con:
             table, found = write_joined(
                 con, run.dataset, run.version, corpus, encoded.width, held=encoded.held, parts=encoded.parts
@@ -57,7 +63,7 @@ def embeddings(context: dg.AssetExecutionContext, warehouse: WarehouseResource) 
         forget_unfinished(run, encoder)
     details = dict(output.details)
     del details["encoder"], details["reading"]
-    return run.result(output, {"dagster/row_count": details.pop("rows"), **details})
+    return run.result(output, {"dagster/row_count": details.pop("rows"), **details, **_computed_on(cluster)})
 
 
 def _standing(run: StageRun) -> StageOutput | None:
@@ -67,6 +73,16 @@ def _standing(run: StageRun) -> StageOutput | None:
         return None
     with run.warehouse.get_connection() as con:
         return stage_output(con, run.dataset, plan.standing, run.stage)
+
+
+def _computed_on(cluster: Cluster | None) -> dict[str, Any]:
+    """Where the model ran, as Dagster shows it; no part of what is recorded."""
+    if cluster is None:
+        return {}
+    # The dashboard of a cluster that was started for the stage is gone with it; the stage's log had its address.
+    url = None if cluster.started else cluster.dashboard
+    dashboard = {"ray_dashboard": dg.MetadataValue.url(url)} if url else {}
+    return {"computed_on": cluster.sentence, **dashboard}
 
 
 def _details(encoded: Encoded, corpus: StageOutput) -> dict[str, Any]:
