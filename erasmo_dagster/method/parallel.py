@@ -95,7 +95,7 @@ class Together:
             found = grads[0].new_tensor([w.grad is not None for w in group])
             flat = torch.cat([*(grad.reshape(-1) for grad in grads), found])
             torch.distributed.all_reduce(flat)
-            *sums, counts = flat.split([*(w.numel() for w in group), len(group)])
+            *sums, counts = flat.split_with_sizes([*(w.numel() for w in group), len(group)])
             for weight, added, count in zip(group, sums, counts.tolist(), strict=True):
                 weight.grad = added.view_as(weight) if count else None
 
