@@ -34,7 +34,7 @@ _PATIENCE = {
     "RAY_agent_register_timeout_ms": "900000",
     "RAY_gcs_server_request_timeout_seconds": "600",
     "RAY_gcs_rpc_server_connect_timeout_s": "600",
-    "RAY_raylet_client_connect_timeout_milliseconds": "600000",
+    "RAY_raylet_client_num_connect_attempts": "900",  # one a second
     "RAY_worker_register_timeout_seconds": "600",
     # A node that is gone refuses at once, one that is slow has a minute for each of five answers.
     "RAY_health_check_initial_delay_ms": "30000",
@@ -65,28 +65,19 @@ class RayNodes:
 
     def start_head(self) -> None:
         """It has no cores, so that no work is lost with it; nor a dashboard."""
-        self.head = self._start(
+        self.head = self._started(
             "head", "--head", f"--port={self.port}", f"--ray-client-server-port={self.client_port}",
             f"--temp-dir={self.folder}", "--num-cpus=0", "--include-dashboard=false", f"--dashboard-port={_free_port()}",
         )  # fmt: skip
 
     def add_worker(self, cpus: int = 1) -> subprocess.Popen[bytes]:
-        node = self._start(f"worker{len(self.workers)}", f"--address={self.address}", f"--num-cpus={cpus}")
-        self.workers.append(node)
-        return node
-
-    def wait(self) -> None:
-        """Until every node that was started has joined."""
-        for log in sorted(self.folder.glob("*.log")):
-            wait_for(f"Ray's {log.stem}", lambda log=log: "Ray runtime started" in log.read_text(), seconds=900)
+        """A node more; it has joined when this returns. Two that start at once would take the same socket."""
+        self.workers.append(self._started("worker", f"--address={self.address}", f"--num-cpus={cpus}"))
+        return self.workers[-1]
 
     def kill_worker(self, node: subprocess.Popen[bytes]) -> None:
         """A machine that is gone: all of a node's processes at once, without a word."""
-        tree = [psutil.Process(node.pid), *psutil.Process(node.pid).children(recursive=True)]
-        for process in tree:
-            _kill(process)
-        node.wait(60)
-        psutil.wait_procs(tree, timeout=60)
+        _end(node)
         self.workers.remove(node)
 
     def actors(self) -> list[psutil.Process]:
@@ -121,14 +112,29 @@ class RayNodes:
                 node.wait(60)
         return left
 
-    def _start(self, name: str, *options: str) -> subprocess.Popen[bytes]:
-        ports = [f"--{name}-port={_free_port()}" for name in ("dashboard-agent-listen", "metrics-export")]
-        with (self.folder / f"{name}.log").open("w") as log:
-            return subprocess.Popen(
+    def _started(self, name: str, *options: str) -> subprocess.Popen[bytes]:
+        # Given, since nodes of one machine would take the same, and a node waits half a minute for those it does not know.
+        agents = ("dashboard-agent-listen", "dashboard-agent-grpc", "runtime-env-agent", "metrics-export")
+        ports = [f"--{agent}-port={_free_port()}" for agent in agents]
+        number = len(list(self.folder.glob("*.log")))
+        log = self.folder / f"{name}{number}.log"
+        with log.open("w") as output:
+            node = subprocess.Popen(
                 [sys.executable, "-c", _RAY, "start", *options, *ports, "--node-ip-address=127.0.0.1",
                  f"--object-store-memory={_STORE}", "--disable-usage-stats", "--block"],
-                stdout=log, stderr=log, cwd=self.folder, env=self.environment, start_new_session=True,
+                stdout=output, stderr=output, cwd=self.folder, env=self.environment, start_new_session=True,
             )  # fmt: skip
+
+        def joined() -> bool:
+            assert node.poll() is None, log.read_text()
+            return "Ray runtime started" in log.read_text()
+
+        try:
+            wait_for(f"Ray's {name}", joined, seconds=900)
+        except BaseException:
+            _end(node)
+            raise
+        return node
 
 
 @contextmanager
@@ -145,17 +151,15 @@ def ray_nodes(workers: int = 2) -> Iterator[RayNodes]:
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
         "RAY_USAGE_STATS_ENABLED": "0",
         "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": str(root),  # the tests' own encoders, and this very package
+        "PYTHONPATH": os.pathsep.join(map(str, (folder / "site", root))),  # encoders of tests, and this very package
     }
     before = {name: os.environ.get(name) for name in own}
     os.environ.update(own)
     nodes = RayNodes(folder, _free_port(), _free_port(), {**os.environ, _MARK: str(folder)})
     try:
         nodes.start_head()
-        nodes.wait()
         for _ in range(workers):
             nodes.add_worker()
-        nodes.wait()
         yield nodes
     finally:
         left = nodes.stop()
@@ -185,6 +189,12 @@ def _title(process: psutil.Process) -> str:
         return " ".join(process.cmdline())[:200]
     except psutil.Error:
         return ""
+
+
+def _end(node: subprocess.Popen[bytes]) -> None:
+    for process in _tree(node):
+        _kill(process)
+    node.wait(60)
 
 
 def _kill(process: psutil.Process) -> None:

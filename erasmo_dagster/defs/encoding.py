@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import shutil
 from collections.abc import Generator, Mapping
 from contextlib import closing
@@ -24,7 +23,6 @@ from erasmo_dagster.method.endpoints import shown_url, tell_what_leaves
 from erasmo_dagster.method.memory import release_memory
 from erasmo_dagster.method.textual import TextPlan
 from erasmo_dagster.method.vector_cache import VectorCache
-from erasmo_dagster.settings import OpenAIOptions
 from erasmo_dagster.store.artifacts import adapter_dir, vectors_dir
 from erasmo_dagster.store.corpus import Corpus
 from erasmo_dagster.store.vector_parts import VectorParts
@@ -36,7 +34,6 @@ if TYPE_CHECKING:
 
 CHUNK = 20_000  # texts that are read together: their tokens are in memory, and beginnings are shared within them
 _IDENTITY = ("encoder", "options", "base_model", "revision")
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -189,8 +186,8 @@ def _cluster(run: StageRun, reader: Reader) -> RayCluster | None:
     settings = run.settings.execution
     if settings.engine == "local":
         return None
-    if isinstance(options_of(reader.about, reader.settings), OpenAIOptions):
-        _log.info("The encoder %s asks an endpoint: this process does, and no worker of Ray.", reader.about["encoder"])
+    if options_of(reader.about, reader.settings).remote is not None:
+        progress.note(f"The encoder {reader.about['encoder']} asks an endpoint: this process does, no worker of Ray")
         return None
     from erasmo_dagster.defs.clusters import RayCluster
 
