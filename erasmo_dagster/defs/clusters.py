@@ -42,6 +42,11 @@ class RayCluster(LocalRay):  # type: ignore[misc]  # mypy does not look into dag
         assert self._cluster is not None
         return self._cluster
 
+    @property
+    def used(self) -> Cluster | None:
+        """What it was attached to last; None where there was nothing to compute."""
+        return self._cluster
+
     @contextmanager
     def attached(self) -> Iterator[Cluster]:
         """Be attached while the stage that runs now does its work; its log in Dagster tells of it.

@@ -1,11 +1,13 @@
 """Where a stage computes: as the dataset says, or otherwise for one run."""
 
 from dataclasses import replace
+from typing import Any
 
 import dagster as dg
 from pydantic import Field, ValidationError
 
 from erasmo_dagster.defs.stages import StageRun
+from erasmo_dagster.distributed.cluster import Cluster
 from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.settings import ExecutionSettings
 
@@ -46,3 +48,13 @@ def with_execution(run: StageRun, config: ExecutionConfig) -> StageRun:
             fix=f"correct the config of the asset {run.stage}",
         ) from error
     return replace(run, settings=run.settings.model_copy(update={"execution": execution}))
+
+
+def computed_on(cluster: Cluster | None) -> dict[str, Any]:
+    """Where the model ran, as Dagster shows it; no part of what is recorded."""
+    if cluster is None:
+        return {}
+    # The dashboard of a cluster that was started for the stage is gone with it; the stage's log had its address.
+    url = None if cluster.started else cluster.dashboard
+    dashboard = {"ray_dashboard": dg.MetadataValue.url(url)} if url else {}
+    return {"computed_on": cluster.sentence, **dashboard}

@@ -5,11 +5,10 @@ from typing import Any
 import dagster as dg
 
 from erasmo_dagster.defs.encoding import Encoded, Reading, encode, encoder_id, forget_unfinished, way_of_reading
-from erasmo_dagster.defs.execution import ExecutionConfig, with_execution
+from erasmo_dagster.defs.execution import ExecutionConfig, computed_on, with_execution
 from erasmo_dagster.defs.partitions import dataset_partitions
 from erasmo_dagster.defs.resources import WarehouseResource
 from erasmo_dagster.defs.stages import CODE_VERSIONS, OWNERS, StageRun, begin_stage
-from erasmo_dagster.distributed.cluster import Cluster
 from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.method.fitted import FittedState
 from erasmo_dagster.store.artifacts import text_dir
@@ -63,7 +62,7 @@ def embeddings(
         forget_unfinished(run, encoder)
     details = dict(output.details)
     del details["encoder"], details["reading"]
-    return run.result(output, {"dagster/row_count": details.pop("rows"), **details, **_computed_on(cluster)})
+    return run.result(output, {"dagster/row_count": details.pop("rows"), **details, **computed_on(cluster)})
 
 
 def _standing(run: StageRun) -> StageOutput | None:
@@ -73,16 +72,6 @@ def _standing(run: StageRun) -> StageOutput | None:
         return None
     with run.warehouse.get_connection() as con:
         return stage_output(con, run.dataset, plan.standing, run.stage)
-
-
-def _computed_on(cluster: Cluster | None) -> dict[str, Any]:
-    """Where the model ran, as Dagster shows it; no part of what is recorded."""
-    if cluster is None:
-        return {}
-    # The dashboard of a cluster that was started for the stage is gone with it; the stage's log had its address.
-    url = None if cluster.started else cluster.dashboard
-    dashboard = {"ray_dashboard": dg.MetadataValue.url(url)} if url else {}
-    return {"computed_on": cluster.sentence, **dashboard}
 
 
 def _details(encoded: Encoded, corpus: StageOutput) -> dict[str, Any]:
