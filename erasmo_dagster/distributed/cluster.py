@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import math
 import os
+import re
 import signal
 import site
 import sysconfig
 import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.settings import ExecutionSettings, expand
 
 _MIB = 2**20
+_LOOPBACK = re.compile(r"127\.|localhost:|\[::1\]")
 # Where models and their caches are looked for; workers that are on other machines than the driver have it from here.
 _PASSED_ON = ("HF_HOME", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "TOKENIZERS_PARALLELISM")
 
@@ -155,7 +157,6 @@ def _init(ray: Any, settings: ExecutionSettings) -> Any:
     if settings.address is None:
         options |= {
             "address": "local",
-            "_node_ip_address": "127.0.0.1",
             "include_dashboard": settings.dashboard,
             "dashboard_host": "127.0.0.1",
         }
@@ -163,7 +164,8 @@ def _init(ray: Any, settings: ExecutionSettings) -> Any:
             options["object_store_memory"] = settings.object_store_mb * _MIB
     else:
         options["address"] = expand(settings.address, "in `execution.address`")
-    with _own_signals(), warnings.catch_warnings():
+    loopback = settings.address is None or _LOOPBACK.match(options["address"])
+    with _own_signals(), _loopback() if loopback else nullcontext(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Ray's own, on what it will do differently one day
         try:
             return ray.init(**options)
@@ -174,6 +176,21 @@ def _init(ray: Any, settings: ExecutionSettings) -> Any:
                 fix="see `ray status`; `ray start --address=HOST:PORT --num-cpus=0` makes this "
                 "machine a node that does no work",
             ) from error
+
+
+@contextmanager
+def _loopback() -> Iterator[None]:
+    """Let Ray take 127.0.0.1 for what it is, as it does on systems that it forms no clusters on.
+
+    On others it makes an address of it that other machines reach, and its servers listen to them.
+    """
+    from ray._private import ray_constants
+
+    before, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
 
 
 @contextmanager
