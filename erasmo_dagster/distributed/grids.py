@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,7 +40,7 @@ class Task:
     fault: Exception | None = None
 
 
-def run_tasks(tasks: Iterable[Task], cluster: Cluster) -> Iterator[tuple[str, Outcome]]:
+def run_tasks(tasks: Iterable[Task], cluster: Cluster) -> Generator[tuple[str, Outcome]]:
     """Run ``tasks``, each of which comes after those that it names; the outcome of each by its name, as they end.
 
     They are asked for one by one, while those before them run. A task whose worker is lost is run again, as often as

@@ -12,6 +12,7 @@ import signal
 import socket
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
@@ -100,6 +101,22 @@ def _file_of(rows: Sequence[Sequence[str]], folder: Path) -> Path:
 
 def _fit(job: FineTuning, file: Path, folder: Path, cluster: Cluster) -> None:
     """Have Ray Train run :func:`_train` by every worker until it ends, beginning anew where one is lost."""
+    with _own_interrupts(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Ray's own, on what it does itself
+        trainer, workers = _trainer(job, file, folder, cluster)
+        from ray.train import TrainingFailedError
+
+        try:
+            trainer.fit()
+        except TrainingFailedError as error:
+            reason = _reason(error, workers)
+            if reason is None:
+                raise
+            raise reason from error
+
+
+def _trainer(job: FineTuning, file: Path, folder: Path, cluster: Cluster) -> tuple[Any, int]:
+    """Ray Train's trainer, and by how many workers."""
     from ray import train
     from ray.train.torch import TorchConfig, TorchTrainer
 
@@ -126,14 +143,7 @@ def _fit(job: FineTuning, file: Path, folder: Path, cluster: Cluster) -> None:
             worker_runtime_env={"env_vars": _environment(gpus)},
         ),
     )
-    with _own_interrupts():
-        try:
-            trainer.fit()
-        except train.TrainingFailedError as error:
-            reason = _reason(error, workers)
-            if reason is None:
-                raise
-            raise reason from error
+    return trainer, workers
 
 
 def _train(job: FineTuning, file: Path, told: Path, cpus: int) -> None:

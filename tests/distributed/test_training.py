@@ -15,15 +15,20 @@ import numpy as np
 import psutil
 import pytest
 
+from erasmo_dagster.defs.assembly import build_definitions
+from erasmo_dagster.defs.instance import open_instance
+from erasmo_dagster.defs.partitions import register_datasets
 from erasmo_dagster.distributed import training
 from erasmo_dagster.distributed.cluster import attached
 from erasmo_dagster.distributed.training import fine_tune_on_ray
 from erasmo_dagster.errors import ErasmoError
+from erasmo_dagster.method import adapter
 from erasmo_dagster.method.adapter import TrainingResult, fine_tune
 from erasmo_dagster.method.base_models import LocalModel, resolve
 from erasmo_dagster.method.encoders.causal_lm import CausalLMEncoder
 from erasmo_dagster.rows import ClauseRows, save_clause_rows
-from erasmo_dagster.settings import AdapterSettings, EmbeddingSettings
+from erasmo_dagster.settings import AdapterSettings, EmbeddingSettings, Project
+from tests.conftest import DatasetWriter
 from tests.ray_cluster import RayNodes
 from tests.tiny_models import tiny_causal_lm
 
@@ -233,3 +238,24 @@ def test_rows_come_out_of_a_file_as_they_went_in(count: int, tmp_path: Path) -> 
         assert list(found) == rows
         assert found[-1] == rows[-1]
         assert training._file_of(found, tmp_path / "elsewhere") == tmp_path / "rows.arrow"
+
+
+def test_the_asset_takes_the_engine_from_its_config(
+    nodes: RayNodes, project: Project, write_dataset: DatasetWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_dataset()
+    monkeypatch.setattr(adapter.FineTuning, "run", None)  # nothing is trained in this process
+    with open_instance(project) as instance:
+        register_datasets(instance, project)
+        job = build_definitions(project).resolve_job_def("segment_dataset")
+        done = job.execute_in_process(
+            partition_key="customers",
+            instance=instance,
+            run_config={"ops": {"adapter": {"config": {"engine": "ray", "address": nodes.address, "workers": 1}}}},
+        )
+    assert done.success
+    (told,) = done.asset_materializations_for_node("adapter")
+    assert "attached to, with 3 nodes: 1 worker of 1 CPU" in str(told.metadata["computed_on"].value)
+    (told,) = done.asset_materializations_for_node("embeddings")
+    assert "computed_on" not in told.metadata
+    assert not list((project.artifacts / "customers" / "training").glob("*"))
