@@ -73,7 +73,7 @@ class _Run:
         from ray.util.placement_group import placement_group
 
         worker, asked = self._cluster.worker, self._cluster.settings.workers
-        self._plain = ray.remote(_attempt).options(max_retries=self._cluster.settings.max_failures)
+        self._attempt = ray.remote(_attempt)
         self._room = None
         if asked is not None:  # Ray runs as many tasks as there is room for; the room is made as large as asked for
             amounts = {"CPU": worker["num_cpus"], "GPU": worker["num_gpus"], "memory": worker.get("memory", 0)}
@@ -103,7 +103,7 @@ class _Run:
             self._shared[id(task.shared)] = ray.put(task.shared)
         shared, cpus = self._shared[id(task.shared)], self._cluster.worker["num_cpus"]
         before = [self._outcomes[name] for name in (*task.needs, *task.behind)]
-        remote = self._plain.options(**self._options(task))
+        remote = self._attempt.options(**self._options(task))
         ref = remote.remote(cpus, len(task.needs), task.work, shared, task.argument, *before)
         self._outcomes[task.name] = ref
         self.under_way[ref] = task.name
@@ -123,7 +123,7 @@ class _Run:
     def _options(self, task: Task) -> dict[str, Any]:
         from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-        options = dict(self._cluster.worker)
+        options: dict[str, Any] = {**self._cluster.worker, "max_retries": self._cluster.settings.max_failures}
         if not (task.gpu and options["num_gpus"]):
             # torch takes a GPU where it sees one, whoever's it is.
             options |= {"num_gpus": 0, "runtime_env": {"env_vars": {"CUDA_VISIBLE_DEVICES": ""}}}

@@ -14,7 +14,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -118,21 +118,28 @@ def _fit(job: FineTuning, file: Path, folder: Path, cluster: Cluster) -> None:
 def _trainer(job: FineTuning, file: Path, folder: Path, cluster: Cluster) -> tuple[Any, int]:
     """Ray Train's trainer, and by how many workers."""
     from ray import train
+    from ray.train.backend import Backend
     from ray.train.torch import TorchConfig, TorchTrainer
+
+    class Shares(Backend):  # type: ignore[misc]  # mypy does not look into ray
+        share_cuda_visible_devices = True
+
+    class OwnGroup(TorchConfig):  # type: ignore[misc]
+        backend_cls = Shares  # which sets up nothing: see _form_group
 
     # More workers than a step has rows would have nothing to do.
     workers = min(cluster.workers, job.settings.batch_size * job.settings.gradient_accumulation)
     gpus = cluster.worker["num_gpus"] if job.settings.device in ("auto", "cuda") else 0
+    backend = "nccl" if gpus >= 1 else "gloo"  # NCCL refuses two workers on one GPU
     resources = {"CPU": cluster.worker["num_cpus"], "GPU": gpus, "memory": cluster.worker.get("memory", 0)}
     trainer = TorchTrainer(
-        partial(_train, job, file, folder / _TOLD, cluster.worker["num_cpus"]),
+        partial(_train, job, file, folder / _TOLD, cluster.worker["num_cpus"], backend),
         scaling_config=train.ScalingConfig(
             num_workers=workers,
             use_gpu=gpus > 0,
             resources_per_worker={name: amount for name, amount in resources.items() if amount},
         ),
-        # NCCL refuses two workers on one GPU.
-        torch_config=TorchConfig(backend="nccl" if gpus >= 1 else "gloo"),
+        torch_config=OwnGroup(backend=backend),
         run_config=train.RunConfig(
             name="train",
             storage_path=str(folder),
@@ -146,22 +153,38 @@ def _trainer(job: FineTuning, file: Path, folder: Path, cluster: Cluster) -> tup
     return trainer, workers
 
 
-def _train(job: FineTuning, file: Path, told: Path, cpus: int) -> None:
+def _train(job: FineTuning, file: Path, told: Path, cpus: int, backend: str) -> None:
     """What every worker runs. Where a worker was lost after the first one had saved, nothing is left to do."""
     begin_worker(cpus)
     import torch
     from ray import train
 
     context = train.get_context()
-    on_gpu = torch.distributed.get_backend() == "nccl"
-    device = torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu")
-    workers = _TrainWorkers(context.get_world_rank(), context.get_world_size(), device, told)
-    with ExitStack() as stack:
-        if workers.rank > 0:
-            stack.enter_context(progress.hidden())
-        if workers.agreed(int(job.finished() is not None)):
-            return
-        job.run(stack.enter_context(ClauseRows(file)), workers)
+    rank, size = context.get_world_rank(), context.get_world_size()
+    _form_group(backend, rank, size)
+    device = torch.device("cuda", torch.cuda.current_device()) if backend == "nccl" else torch.device("cpu")
+    workers = _TrainWorkers(rank, size, device, told)
+    if not workers.agreed(int(job.finished() is not None)):
+        with ClauseRows(file) as rows:
+            job.run(rows, workers)
+    # After an error Ray Train ends the process; here it could wait for workers that are no more.
+    torch.distributed.destroy_process_group()
+
+
+def _form_group(backend: str, rank: int, size: int) -> None:
+    """Set up torch's process group by a store that listens on the address by which Ray knows the first worker's node.
+
+    Ray Train would have torch make the store, which then listens on every address of the machine.
+    """
+    import ray
+    import torch
+    from ray.train.collective import broadcast_from_rank_zero
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]  # which torch documents
+
+    listening = socket.create_server((ray.util.get_node_ip_address(), 0)) if rank == 0 else None
+    host, port = broadcast_from_rank_zero(listening.getsockname()[:2] if listening else None)
+    store = TCPStore(host, port, size, is_master=rank == 0, master_listen_fd=listening.detach() if listening else None)
+    torch.distributed.init_process_group(backend, store=store, rank=rank, world_size=size)
 
 
 class _TrainWorkers(Together):
@@ -255,7 +278,8 @@ def _environment(gpus: float) -> dict[str, str]:
     own = {} if gpus else {"CUDA_VISIBLE_DEVICES": ""}  # torch takes a GPU where it sees one
     loopback = next((name for _, name in socket.if_nameindex() if name.startswith("lo")), None)
     if loopback and all(node["NodeManagerAddress"].startswith("127.") for node in ray.nodes()):
-        own["GLOO_SOCKET_IFNAME"] = loopback  # on which it listens to the other workers
+        # Where they listen to the other workers.
+        own |= {"GLOO_SOCKET_IFNAME": loopback, "NCCL_SOCKET_IFNAME": loopback}
     return own
 
 

@@ -28,8 +28,9 @@ from erasmo_dagster.method.base_models import LocalModel, resolve
 from erasmo_dagster.method.encoders.causal_lm import CausalLMEncoder
 from erasmo_dagster.rows import ClauseRows, save_clause_rows
 from erasmo_dagster.settings import AdapterSettings, EmbeddingSettings, Project
-from tests.conftest import DatasetWriter
+from tests.conftest import DatasetWriter, customers
 from tests.ray_cluster import RayNodes
+from tests.servers import erasmo
 from tests.tiny_models import tiny_causal_lm
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("one_thread")]
@@ -149,6 +150,8 @@ def kill_one(nodes: RayNodes, folder: Path, step: int = 6) -> None:
     until((folder / "checkpoints" / f"step-{step}").is_dir)
     pids = trainers(nodes)
     assert len(pids) == 2
+    heard = [c.laddr.ip for pid in pids for c in psutil.Process(pid).net_connections() if c.status == "LISTEN"]
+    assert set(heard) == {"127.0.0.1"}
     os.kill(pids[0], signal.SIGKILL)
 
 
@@ -259,3 +262,26 @@ def test_the_asset_takes_the_engine_from_its_config(
     (told,) = done.asset_materializations_for_node("embeddings")
     assert "computed_on" not in told.metadata
     assert not list((project.artifacts / "customers" / "training").glob("*"))
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_run_ends_its_workers_and_keeps_its_checkpoint(
+    how: signal.Signals, nodes: RayNodes, project: Project, tiny_model: Path
+) -> None:
+    customers().write_parquet(project.root / "customers.parquet")
+    (project.datasets_dir / "customers.yaml").write_text(
+        "source: {path: customers.parquet}\nkey: id\nlabel: kind\ndrop: email\n"
+        f"adapter: {{base_model: 'path:{tiny_model}', max_tokens: null, epochs: 100000, patience: 100000, eval_every: 5}}\n"
+        f"execution: {{engine: ray, address: '{nodes.address}', gpus_per_worker: 0}}\n"
+    )
+    folder = project.artifacts / "customers" / "training"
+    with erasmo(project, "run", "customers") as running:
+        until(lambda: list(folder.glob("*/step-*")) or running.poll() is not None)
+        running.send_signal(how)
+        out, err = running.communicate(timeout=300)
+    assert running.returncode == 130, out + err
+    assert err.splitlines()[-1] == "interrupted; run the same command again and it goes on from what is done"
+    assert "Traceback" not in err
+    until(lambda: not trainers(nodes))
+    assert list(folder.glob("*/step-*"))
+    assert not list(folder.glob("*.ray"))
