@@ -41,6 +41,7 @@ _PATIENCE = {
     "RAY_health_check_period_ms": "2000",
     "RAY_health_check_timeout_ms": "60000",
     "RAY_health_check_failure_threshold": "5",
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "600",
 }
 
 
