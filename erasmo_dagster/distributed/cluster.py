@@ -139,7 +139,7 @@ def ray_errors(settings: ExecutionSettings) -> Iterator[None]:
             fix="see Ray's dashboard or logs for the reason, mostly memory: take fewer `workers`, or set `memory_mb`; "
             "run again to go on from there",
         ) from error
-    except (lost.ObjectLostError, lost.RaySystemError, ConnectionError) as error:
+    except (lost.ObjectLostError, lost.RaySystemError, lost.RpcError) as error:
         raise ErasmoError(
             f"Got the connection to Ray lost ({_first_line(error)})",
             expected="a cluster that stays up while a stage computes",
