@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import site
+import socket
 import sysconfig
 import threading
 import warnings
@@ -23,6 +24,7 @@ from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.settings import ExecutionSettings, expand
 
 _MIB = 2**20
+_SECONDS = 30.0  # for the head to answer
 _LOOPBACK = re.compile(r"127\.|localhost:|\[::1\]")
 # Where models and their caches are looked for; workers that are on other machines than the driver have it from here.
 _PASSED_ON = ("HF_HOME", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "TOKENIZERS_PARALLELISM")
@@ -164,18 +166,33 @@ def _init(ray: Any, settings: ExecutionSettings) -> Any:
             options["object_store_memory"] = settings.object_store_mb * _MIB
     else:
         options["address"] = expand(settings.address, "in `execution.address`")
+        _see_whether_somebody_listens(settings.address, options["address"])
     loopback = settings.address is None or _LOOPBACK.match(options["address"])
     with _own_signals(), _loopback() if loopback else nullcontext(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Ray's own, on what it will do differently one day
         try:
             return ray.init(**options)
         except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-            raise ErasmoError(
-                f"Got no connection to Ray at {settings.address or 'this machine'} ({_first_line(error)})",
-                expected="a cluster with the Python and Ray of this environment, of which this machine is a node",
-                fix="see `ray status`; `ray start --address=HOST:PORT --num-cpus=0` makes this "
-                "machine a node that does no work",
-            ) from error
+            raise _no_connection(settings.address, error) from error
+
+
+def _see_whether_somebody_listens(said: str, address: str) -> None:
+    """Raise ErasmoError where nobody does: Ray would try for minutes, and heed no interrupt."""
+    host, _, port = address.rpartition(":")
+    if not port.isdecimal():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise _no_connection(said, error) from error
+
+
+def _no_connection(said: str | None, error: BaseException) -> ErasmoError:
+    return ErasmoError(
+        f"Got no connection to Ray at {said or 'this machine'} ({_first_line(error)})",
+        expected="a cluster with the Python and Ray of this environment, of which this machine is a node",
+        fix="see `ray status`; `ray start --address=HOST:PORT --num-cpus=0` makes this machine a node without work",
+    )
 
 
 @contextmanager
@@ -232,7 +249,7 @@ def _room(settings: ExecutionSettings, nodes: Sequence[Mapping[str, Any]], worke
     """How many workers the nodes have resources for, and no more than the settings allow."""
     names = {"num_cpus": "CPU", "num_gpus": "GPU", "memory": "memory"}
     wanted = {names[option]: amount for option, amount in worker.items() if amount}
-    room = sum(
+    room: int = sum(
         min(math.floor(node["Resources"].get(name, 0) / amount) for name, amount in wanted.items()) for node in nodes
     )
     if not room:
