@@ -100,15 +100,22 @@ def import_ray() -> Any:
     # Read by Ray when it starts; never by a cluster that runs already.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # as it will be, without a warning each time
-    try:
+    with installed():
         import ray
+    return ray
+
+
+@contextmanager
+def installed() -> Iterator[None]:
+    """Say in one line which package of the extra ray an import did not find."""
+    try:
+        yield
     except ImportError as error:
         raise ErasmoError(
-            "Got `engine: ray`, and ray is not installed",
+            f"Got `engine: ray`, and {error.name or 'ray'} is not installed",
             expected="the packages of the extra ray",
             fix="pip install 'erasmo-dagster[ray]', or set `engine: local`",
         ) from error
-    return ray
 
 
 def begin_worker(cpus: int) -> None:
