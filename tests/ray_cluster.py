@@ -81,10 +81,6 @@ class RayNodes:
         _end(node)
         self.workers.remove(node)
 
-    def actors(self) -> list[psutil.Process]:
-        """Processes of workers that hold an actor which reads texts."""
-        return [process for process in self.processes() if "MapWorker" in _title(process)]
-
     def processes(self) -> list[psutil.Process]:
         """All that belongs to the cluster, whoever its parent is by now."""
         own = [node for node in (self.head, *self.workers) if node is not None]

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 import dagster as dg
 import pytest
 
 from erasmo_dagster.defs.assembly import build_definitions
-from erasmo_dagster.defs.execution import ExecutionConfig, with_execution
+from erasmo_dagster.defs.execution import ExecutionConfig, ray_cluster, with_execution
 from erasmo_dagster.defs.resources import WarehouseResource
 from erasmo_dagster.defs.stages import StageRun, reading, settings_digests
 from erasmo_dagster.distributed import cluster
@@ -91,7 +90,12 @@ def test_the_configs_fields_are_those_of_the_settings() -> None:
     assert list(ExecutionConfig.model_fields) == list(ExecutionSettings.model_fields)
 
 
-def test_ray_that_is_not_installed_is_told_of(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(ErasmoError, match=r"ray is not installed.*pip install 'erasmo-dagster\[ray\]'"):
-        cluster.connect(ExecutionSettings(engine="ray"), tmp_path)
+@pytest.mark.parametrize("package", ["ray", "dagster_ray"])
+def test_a_package_that_is_not_installed_is_told_of(
+    project: Project, monkeypatch: pytest.MonkeyPatch, package: str
+) -> None:
+    run = stage(project, dataset(project, RAY))
+    monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.delitem(sys.modules, "erasmo_dagster.defs.clusters", raising=False)
+    with pytest.raises(ErasmoError, match=rf"{package} is not installed.*pip install 'erasmo-dagster\[ray\]'"):
+        cluster.connect(run.settings.execution, project.home) if package == "ray" else ray_cluster(run)

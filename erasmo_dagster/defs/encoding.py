@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from erasmo_dagster import progress
+from erasmo_dagster.defs.execution import ray_cluster
 from erasmo_dagster.defs.stages import CODE_VERSIONS, StageRun, reading
 from erasmo_dagster.distributed.cluster import Cluster
 from erasmo_dagster.distributed.embedding import Reader, ReadTexts, part_size, read_parts
@@ -183,15 +184,12 @@ def _chunks(encoder: Encoder, reader: Reader, unread: Path, texts: int) -> Gener
 
 def _cluster(run: StageRun, reader: Reader) -> RayCluster | None:
     """The cluster that reads the texts; None where this process does."""
-    settings = run.settings.execution
-    if settings.engine == "local":
+    if run.settings.execution.engine == "local":
         return None
     if options_of(reader.about, reader.settings).remote is not None:
         progress.note(f"The encoder {reader.about['encoder']} asks an endpoint: this process does, no worker of Ray")
         return None
-    from erasmo_dagster.defs.clusters import RayCluster
-
-    return RayCluster.of(settings, run.project.home)
+    return ray_cluster(run)
 
 
 def _read_on_ray(resource: RayCluster, reader: Reader, unread: Path, texts: int) -> Generator[ReadTexts]:

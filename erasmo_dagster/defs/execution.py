@@ -1,15 +1,18 @@
 """Where a stage computes: as the dataset says, or otherwise for one run."""
 
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from pydantic import Field, ValidationError
 
 from erasmo_dagster.defs.stages import StageRun
-from erasmo_dagster.distributed.cluster import Cluster
+from erasmo_dagster.distributed.cluster import Cluster, installed
 from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.settings import ExecutionSettings
+
+if TYPE_CHECKING:
+    from erasmo_dagster.defs.clusters import RayCluster
 
 _said = {name: field.description for name, field in ExecutionSettings.model_fields.items()}
 
@@ -26,6 +29,16 @@ class ExecutionConfig(dg.Config):
     object_store_mb: int | None = Field(None, description=_said["object_store_mb"])
     max_failures: int | None = Field(None, description=_said["max_failures"])
     dashboard: bool | None = Field(None, description=_said["dashboard"])
+
+
+def ray_cluster(run: StageRun) -> "RayCluster":
+    """The cluster that the stage computes on, to be attached to where there is something to compute.
+
+    Raises ErasmoError where the packages of the extra ray are not installed.
+    """
+    with installed():
+        from erasmo_dagster.defs.clusters import RayCluster
+    return RayCluster.of(run.settings.execution, run.project.home)
 
 
 def with_execution(run: StageRun, config: ExecutionConfig) -> StageRun:

@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import site
+import socket
 import sysconfig
 import threading
 import warnings
@@ -23,6 +24,7 @@ from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.settings import ExecutionSettings, expand
 
 _MIB = 2**20
+_SECONDS = 30.0  # for the head to answer
 _LOOPBACK = re.compile(r"127\.|localhost:|\[::1\]")
 # Where models and their caches are looked for; workers that are on other machines than the driver have it from here.
 _PASSED_ON = ("HF_HOME", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "TOKENIZERS_PARALLELISM")
@@ -98,15 +100,22 @@ def import_ray() -> Any:
     # Read by Ray when it starts; never by a cluster that runs already.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # as it will be, without a warning each time
-    try:
+    with installed():
         import ray
+    return ray
+
+
+@contextmanager
+def installed() -> Iterator[None]:
+    """Say in one line which package of the extra ray an import did not find."""
+    try:
+        yield
     except ImportError as error:
         raise ErasmoError(
-            "Got `engine: ray`, and ray is not installed",
+            f"Got `engine: ray`, and {error.name or 'ray'} is not installed",
             expected="the packages of the extra ray",
             fix="pip install 'erasmo-dagster[ray]', or set `engine: local`",
         ) from error
-    return ray
 
 
 def begin_worker(cpus: int) -> None:
@@ -139,7 +148,7 @@ def ray_errors(settings: ExecutionSettings) -> Iterator[None]:
             fix="see Ray's dashboard or logs for the reason, mostly memory: take fewer `workers`, or set `memory_mb`; "
             "run again to go on from there",
         ) from error
-    except (lost.ObjectLostError, lost.RaySystemError, ConnectionError) as error:
+    except (lost.ObjectLostError, lost.RaySystemError, lost.RpcError) as error:
         raise ErasmoError(
             f"Got the connection to Ray lost ({_first_line(error)})",
             expected="a cluster that stays up while a stage computes",
@@ -164,18 +173,33 @@ def _init(ray: Any, settings: ExecutionSettings) -> Any:
             options["object_store_memory"] = settings.object_store_mb * _MIB
     else:
         options["address"] = expand(settings.address, "in `execution.address`")
+        _see_whether_somebody_listens(settings.address, options["address"])
     loopback = settings.address is None or _LOOPBACK.match(options["address"])
     with _own_signals(), _loopback() if loopback else nullcontext(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Ray's own, on what it will do differently one day
         try:
             return ray.init(**options)
         except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-            raise ErasmoError(
-                f"Got no connection to Ray at {settings.address or 'this machine'} ({_first_line(error)})",
-                expected="a cluster with the Python and Ray of this environment, of which this machine is a node",
-                fix="see `ray status`; `ray start --address=HOST:PORT --num-cpus=0` makes this "
-                "machine a node that does no work",
-            ) from error
+            raise _no_connection(settings.address, error) from error
+
+
+def _see_whether_somebody_listens(said: str, address: str) -> None:
+    """Raise ErasmoError where nobody does: Ray would try for minutes, and heed no interrupt."""
+    host, _, port = address.rpartition(":")
+    if not port.isdecimal():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise _no_connection(said, error) from error
+
+
+def _no_connection(said: str | None, error: BaseException) -> ErasmoError:
+    return ErasmoError(
+        f"Got no connection to Ray at {said or 'this machine'} ({_first_line(error)})",
+        expected="a cluster with the Python and Ray of this environment, of which this machine is a node",
+        fix="see `ray status`; `ray start --address=HOST:PORT --num-cpus=0` makes this machine a node without work",
+    )
 
 
 @contextmanager
@@ -232,7 +256,7 @@ def _room(settings: ExecutionSettings, nodes: Sequence[Mapping[str, Any]], worke
     """How many workers the nodes have resources for, and no more than the settings allow."""
     names = {"num_cpus": "CPU", "num_gpus": "GPU", "memory": "memory"}
     wanted = {names[option]: amount for option, amount in worker.items() if amount}
-    room = sum(
+    room: int = sum(
         min(math.floor(node["Resources"].get(name, 0) / amount) for name, amount in wanted.items()) for node in nodes
     )
     if not room:

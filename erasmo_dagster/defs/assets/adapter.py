@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from erasmo_dagster.defs.execution import ExecutionConfig, computed_on, with_execution
+from erasmo_dagster.defs.execution import ExecutionConfig, computed_on, ray_cluster, with_execution
 from erasmo_dagster.defs.partitions import dataset_partitions
 from erasmo_dagster.defs.pictures import picture
 from erasmo_dagster.defs.resources import WarehouseResource
@@ -59,9 +59,7 @@ def _cluster(run: StageRun) -> "RayCluster | None":
     """The cluster that fine-tunes; None where this process does, and for an encoder that learns otherwise."""
     if run.settings.execution.engine == "local" or not isinstance(run.settings.encoder, ErasmoOptions):
         return None
-    from erasmo_dagster.defs.clusters import RayCluster
-
-    return RayCluster.of(run.settings.execution, run.project.home)
+    return ray_cluster(run)
 
 
 def _fit(run: StageRun, about: dict[str, Any], hashed: str, cluster: "RayCluster | None") -> dict[str, Any]:
