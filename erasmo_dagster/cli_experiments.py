@@ -19,6 +19,9 @@ def run(
     data: Annotated[Path | None, typer.Option(help="Folder that ${DATA} in the file stands for.")] = None,
     only: Annotated[list[str], typer.Option(help="Only this dataset, encoder or algorithm; may be given again.")] = [],  # noqa: B006
     report: Annotated[Path | None, typer.Option("--out", help="HTML file to write on the results.")] = None,
+    engine: Annotated[str | None, typer.Option(help="local or ray, in place of the file's execution.engine.")] = None,
+    address: Annotated[str | None, typer.Option(help="Ray cluster, in place of the file's execution.address.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Cells at once on Ray, in place of execution.workers.")] = None,
 ) -> None:
     """Run the cells that are not done yet, publish the results and show them; Ctrl-C loses no finished cell."""
     from erasmo_dagster.experiments.run import run_experiment
@@ -28,7 +31,8 @@ def run(
 
     quiet_libraries()
     project = find_project()
-    done = run_experiment(project, experiment, full=full, data=data, only=only)
+    execution = {"engine": engine, "address": address, "workers": workers}
+    done = run_experiment(project, experiment, full=full, data=data, only=only, execution=execution)
     print_results(out, project, done.name)
     print_run(out, done)
     if report is not None:

@@ -12,7 +12,7 @@ import pytest
 import erasmo_dagster
 
 PACKAGE = Path(erasmo_dagster.__file__).parent
-LEAVES = {"settings", "errors", "files", "progress", "wheels"}
+LEAVES = {"settings", "errors", "files", "progress", "rows", "wheels"}
 # Room -> what it may import of this package, and which libraries never.
 RULES = {
     "method": (LEAVES | {"method"}, {"dagster", "dagster_duckdb", "duckdb"}),
@@ -20,21 +20,22 @@ RULES = {
     "refresh": (LEAVES | {"refresh", "store"}, {"dagster", "dagster_duckdb", "torch", "transformers", "peft"}),
     "report": (LEAVES | {"report", "store", "method"}, {"dagster", "dagster_duckdb", "typer", "torch", "transformers"}),
     "experiments": (
-        LEAVES | {"experiments", "store", "method", "report"},
+        LEAVES | {"experiments", "store", "method", "report", "distributed"},
         {"dagster", "dagster_duckdb", "typer", "torch", "transformers", "peft"},
     ),
+    "distributed": (LEAVES | {"distributed", "method"}, {"dagster", "dagster_ray", "dagster_duckdb", "duckdb"}),
     "defs": (
-        LEAVES | {"defs", "store", "method", "refresh", "notify", "experiments"},
+        LEAVES | {"defs", "store", "method", "refresh", "notify", "experiments", "distributed"},
         {"typer", "torch", "transformers", "peft"},
     ),
 }
 HEAVY = {
     *("torch", "transformers", "peft", "sentence_transformers", "sklearn", "scipy", "matplotlib", "networkx"),
-    *("skfuzzy", "kmodes", "scikit_posthocs", "umap", "openai", "pandas"),
+    *("skfuzzy", "kmodes", "scikit_posthocs", "umap", "openai", "pandas", "ray", "dagster_ray"),
 }
 
-# A class that inherits from scikit-learn's needs them; its module is loaded when it is asked for.
-LOADED_LATE = {"method/estimator.py": {"sklearn"}}
+# A class that inherits from another library's needs it; its module is loaded when it is asked for.
+LOADED_LATE = {"method/estimator.py": {"sklearn"}, "defs/clusters.py": {"dagster_ray"}}
 
 
 def modules(room: str) -> list[Path]:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from erasmo_dagster import progress
+from erasmo_dagster.defs.execution import ray_cluster
 from erasmo_dagster.defs.stages import CODE_VERSIONS, StageRun, reading
+from erasmo_dagster.distributed.cluster import Cluster
+from erasmo_dagster.distributed.embedding import Reader, ReadTexts, part_size, read_parts
 from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.method.columns import some
 from erasmo_dagster.method.embedding import embed_rows
+from erasmo_dagster.method.encoders.base import Encoder
 from erasmo_dagster.method.encoders.kinds import open_encoder, options_of
 from erasmo_dagster.method.endpoints import shown_url, tell_what_leaves
 from erasmo_dagster.method.memory import release_memory
@@ -22,8 +27,11 @@ from erasmo_dagster.method.vector_cache import VectorCache
 from erasmo_dagster.store.artifacts import adapter_dir, vectors_dir
 from erasmo_dagster.store.corpus import Corpus
 from erasmo_dagster.store.vector_parts import VectorParts
-from erasmo_dagster.store.vectors import count_cut, export_unread, read_unread
+from erasmo_dagster.store.vectors import count_cut, cut_unread, export_unread, read_unread
 from erasmo_dagster.store.versions import StageOutput, encoded_by, inputs_hash
+
+if TYPE_CHECKING:
+    from erasmo_dagster.defs.clusters import RayCluster
 
 CHUNK = 20_000  # texts that are read together: their tokens are in memory, and beginnings are shared within them
 _IDENTITY = ("encoder", "options", "base_model", "revision")
@@ -34,6 +42,7 @@ class Reading:
     """What was read of a corpus: its distinct texts that were new, and what they took.
 
     ``computed`` are the ``tokens`` that went through the model, ``engine`` says how, where the encoder tells.
+    ``cluster`` is the Ray cluster that did it, None where this process did.
     """
 
     texts: int = 0
@@ -42,6 +51,7 @@ class Reading:
     seconds: float = 0.0
     truncated_rows: int = 0
     engine: str | None = None
+    cluster: Cluster | None = None
 
     def details(self) -> dict[str, Any]:
         """As a stage records it."""
@@ -128,29 +138,69 @@ def _read(
     parts: VectorParts,
 ) -> Reading:  # fmt: skip
     """Read the ``texts`` of the file ``unread``, which are those of ``rows`` rows, into ``parts``; what they took."""
-    folder = adapter_dir(run.project, run.dataset, adapter.version) if adapter.details["learns"] else None
     embedding = run.settings.embedding.model_copy(update=way["embedding"])
-    settings = run.settings.model_copy(update={"embedding": embedding})
-    encoder = open_encoder(adapter.details, settings, folder, run.project.models)
+    reader = Reader(
+        about=adapter.details,
+        settings=run.settings.model_copy(update={"embedding": embedding}),
+        folder=adapter_dir(run.project, run.dataset, adapter.version) if adapter.details["learns"] else None,
+        models=run.project.models,
+        features=[column.label for column in plan.columns],
+        seed=way["seed"] or 0,
+    )
+    cluster = _cluster(run, reader)
+    chunks = _read_here(reader, unread, texts) if cluster is None else _read_on_ray(cluster, reader, unread, texts)
     _tell_what_leaves(run, adapter, plan, rows)
-    labels = [column.label for column in plan.columns]
     read = Reading(texts)
+    with closing(chunks):
+        for chunk in chunks:
+            parts.add(chunk.hashes, chunk.vectors, chunk.cut)
+            read = replace(
+                read,
+                tokens=read.tokens + chunk.tokens,
+                computed=read.computed + chunk.computed,
+                seconds=read.seconds + chunk.seconds,
+                engine=chunk.engine or read.engine,  # the last knows the longest text
+            )
+    release_memory()
+    return read if cluster is None else replace(read, cluster=cluster.cluster)
+
+
+def _read_here(reader: Reader, unread: Path, texts: int) -> Generator[ReadTexts]:
+    """The texts of the file ``unread``, read in this process; the encoder is open when this returns."""
+    return _chunks(open_encoder(reader.about, reader.settings, reader.folder, reader.models), reader, unread, texts)
+
+
+def _chunks(encoder: Encoder, reader: Reader, unread: Path, texts: int) -> Generator[ReadTexts]:
     with VectorCache(unread.parent) as cache:
         for number, (hashes, clauses) in enumerate(read_unread(unread, CHUNK), start=1):
             with progress.part(number, ceil(texts / CHUNK)):
-                done = embed_rows(clauses, encoder, embedding, seed=way["seed"] or 0, features=labels, cache=cache)
-            parts.add(hashes, done.vectors, done.cut)
+                done = embed_rows(
+                    clauses, encoder, reader.settings.embedding, seed=reader.seed, features=reader.features, cache=cache
+                )
+            engine = getattr(encoder, "engine", None)
+            yield ReadTexts(hashes, done.vectors, done.cut, done.tokens, done.computed, done.seconds, engine)
             cache.forget()  # the chunk is whole
-            read = replace(
-                read,
-                tokens=read.tokens + done.tokens,
-                computed=read.computed + done.computed,
-                seconds=read.seconds + done.seconds,
-            )
-    read = replace(read, engine=getattr(encoder, "engine", None))  # by now it knows the longest text
-    del encoder
-    release_memory()
-    return read
+
+
+def _cluster(run: StageRun, reader: Reader) -> RayCluster | None:
+    """The cluster that reads the texts; None where this process does."""
+    if run.settings.execution.engine == "local":
+        return None
+    if options_of(reader.about, reader.settings).remote is not None:
+        progress.note(f"The encoder {reader.about['encoder']} asks an endpoint: this process does, no worker of Ray")
+        return None
+    return ray_cluster(run)
+
+
+def _read_on_ray(resource: RayCluster, reader: Reader, unread: Path, texts: int) -> Generator[ReadTexts]:
+    """The texts of the file ``unread``, read by workers of Ray; parts of it are beside it meanwhile."""
+    folder = unread.parent / "parts"
+    with resource.attached() as cluster:
+        try:
+            files = cut_unread(unread, folder, part_size(texts, cluster.workers))
+            yield from read_parts(files, texts, reader, cluster)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _tell_what_leaves(run: StageRun, adapter: StageOutput, plan: TextPlan, rows: int) -> None:

@@ -7,6 +7,7 @@ import dagster as dg
 import polars as pl
 from pydantic import Field
 
+from erasmo_dagster.defs.execution import ExecutionConfig
 from erasmo_dagster.defs.pictures import picture
 from erasmo_dagster.defs.resources import WarehouseResource, project_resources
 from erasmo_dagster.defs.stages import MODEL_POOL
@@ -16,8 +17,8 @@ from erasmo_dagster.settings import Project
 JOB = "run_experiment"
 
 
-class ExperimentConfig(dg.Config):
-    """Which experiment to run, and how."""
+class ExperimentConfig(ExecutionConfig):
+    """Which experiment to run, and how; `execution` of its file is what is not given."""
 
     experiment: str = Field(description="YAML file, or the name of a ready-made experiment.")
     full: bool = Field(default=False, description="Whole tables, and what the file says under `full`.")
@@ -37,6 +38,7 @@ def _run(context: dg.OpExecutionContext, config: ExperimentConfig, warehouse: Wa
         full=config.full,
         data=Path(config.data) if config.data else None,
         only=config.only,
+        execution={name: getattr(config, name) for name in ExecutionConfig.model_fields},
     )
     frame = load_results(warehouse.project, report.name)
     for fault in report.faults:

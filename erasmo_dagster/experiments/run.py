@@ -3,30 +3,25 @@
 from __future__ import annotations
 
 import shutil
-import time
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import groupby
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 from filelock import FileLock, Timeout
 
 from erasmo_dagster import progress
+from erasmo_dagster.distributed.cluster import attached
+from erasmo_dagster.distributed.grids import run_tasks
 from erasmo_dagster.errors import ErasmoError
-from erasmo_dagster.experiments.cells import Cell, Embedding, Table, plan_cells, read_tables
-from erasmo_dagster.experiments.settings import ExperimentSettings, find_experiment, load_experiment
+from erasmo_dagster.experiments.cells import Cell, Embedding, plan_cells, read_tables
+from erasmo_dagster.experiments.results import Judge, done, failed
+from erasmo_dagster.experiments.settings import ExperimentSettings, find_experiment, load_experiment, with_execution
 from erasmo_dagster.experiments.steps import Steps, Vectors, cache_dir
-from erasmo_dagster.experiments.variants import SEED
-from erasmo_dagster.method.agreement import external_metrics
-from erasmo_dagster.method.auto import segment_table
-from erasmo_dagster.method.clustering import ClusterResult, cluster
-from erasmo_dagster.method.gower import gower_distances, gower_silhouette
-from erasmo_dagster.method.quality import internal_metrics, paper_metrics
+from erasmo_dagster.experiments.tasks import cell_tasks
 from erasmo_dagster.settings import LocalModelOptions, Project, readable_datasets
 from erasmo_dagster.settings.clustering import ON_COLUMNS
 from erasmo_dagster.store.experiments import (
@@ -41,8 +36,6 @@ from erasmo_dagster.store.experiments import (
 from erasmo_dagster.store.publish import refresh_marts
 from erasmo_dagster.store.targets import send
 from erasmo_dagster.store.warehouse import open_warehouse
-
-GOWER_ROWS = 2_000  # distances between all pairs of them are held in memory
 
 
 @dataclass(frozen=True)
@@ -75,6 +68,7 @@ def run_experiment(
     full: bool = False,
     data: Path | None = None,
     only: Collection[str] = (),
+    execution: Mapping[str, Any] | None = None,
 ) -> ExperimentReport:
     """Run what is not done yet of an experiment, by its file or the name of a ready-made one, and publish the results.
 
@@ -83,11 +77,14 @@ def run_experiment(
     holds the first of those. A run of the whole file (no ``only``) drops cells that the file no longer asks for; one of
     a part drops those that its own replace.
 
+    ``execution`` has settings that come before those of the file: where cells are computed, which none is changed by.
+
     Raises ErasmoError for a file that is not valid, a source that cannot be read, and where another run of an
     experiment is under way; nothing is run then.
     """
     file = find_experiment(experiment)
     name, settings = load_experiment(file, full=full, data=data)
+    settings = with_execution(settings, execution or {})
     with _alone(project):
         tables = read_tables(settings, project, cache_dir(project), file)
         cells = plan_cells(settings, tables, project, only)
@@ -96,12 +93,15 @@ def run_experiment(
         todo = [cell for cell in cells if cell.id not in finished]
         faults: list[str] = []
         unexpected: list[Exception] = []
+        results = _results_here if settings.execution.engine == "local" or not todo else _results_on_ray
         with _Progress(project, todo) as shown:
-            for result in _results(name, settings, todo, shown, unexpected):
+            for result, error in results(name, settings, todo, shown):
                 with _warehouse(project) as con:
                     write_cell(con, result)
                 if result.error is not None:
                     faults.append(result.error)
+                if error is not None and not isinstance(error, ErasmoError):
+                    unexpected.append(error)
         with _warehouse(project) as con:
             ids = [cell.id for cell in cells]
             if only:
@@ -170,108 +170,50 @@ def _alone(project: Project) -> Iterator[None]:
         lock.release()
 
 
-def _results(
-    name: str, settings: ExperimentSettings, cells: Sequence[Cell], shown: _Progress, unexpected: list[Exception]
-) -> Iterator[CellResult]:
-    judge = _Judge(settings)
+def _results_here(
+    name: str, settings: ExperimentSettings, cells: Sequence[Cell], shown: _Progress
+) -> Iterator[tuple[CellResult, Exception | None]]:
+    """The results of cells as they end, in this process, and the error of one that failed."""
+    judge = Judge(settings.paper_figures)
     for _, group in groupby(cells, key=lambda cell: cell.embedding.id):
         vectors: Vectors | None = None
         for cell in group:
+            error: Exception | None = None
             try:
                 vectors = vectors or shown.steps.vectors(cell.embedding)
-                result = _done(name, cell, vectors, judge, shown)
-            except ErasmoError as error:
-                result = _result(name, cell, status="failed", error=str(error))
-            except Exception as error:
-                # What it says may hold values of the table; the first one is raised when all is done.
-                unexpected.append(error)
-                result = _result(name, cell, status="failed", error=f"a fault in the program ({type(error).__name__})")
-            yield result
+                shown.now(f"clustering {cell.embedding.table.dataset} by {cell.algorithm.name}")
+                result = done(name, cell, vectors, judge, shown.steps)
+            except Exception as fault:
+                error, result = fault, failed(name, cell, fault)
+            yield result, error
             shown.cell_ended(cell)
 
 
-def _done(name: str, cell: Cell, found: Vectors, judge: _Judge, shown: _Progress) -> CellResult:
-    shown.now(f"clustering {cell.embedding.table.dataset} by {cell.algorithm.name}")
-    started = time.monotonic()
-    clustered = _clustered(cell, found, shown.steps)
-    seconds = time.monotonic() - started
-    figures = judge.figures(cell, found, clustered.labels)
-    return _result(
-        name,
-        cell,
-        status="done",
-        rows=len(found.vectors),
-        dimensions=found.vectors.shape[1],
-        segments=clustered.k,
-        figures={name: value for name, value in figures.items() if isfinite(value)},
-        train_seconds=found.train_seconds,
-        embed_seconds=found.embed_seconds,
-        cluster_seconds=seconds,
-        train_tokens=found.train_tokens,
-        embed_tokens=found.embed_tokens,
-    )
-
-
-def _clustered(cell: Cell, found: Vectors, steps: Steps) -> ClusterResult:
-    if cell.clustering.method not in ON_COLUMNS:
-        return cluster(found.vectors, cell.clustering, seed=cell.seed)
-    plan, models = steps.plan(cell.embedding), steps.project.models
-    frame = cell.embedding.table.frame
-    return segment_table(frame, plan, cell.clustering, seed=cell.seed, models_dir=models, vectors=found.vectors).result
-
-
-def _result(name: str, cell: Cell, **outcome: Any) -> CellResult:
-    table = cell.embedding.table
-    return CellResult(
-        experiment=name,
-        cell=cell.id,
-        dataset=table.dataset,
-        variant=table.variant,
-        encoder=cell.embedding.arm.name,
-        algorithm=cell.algorithm.name,
-        k=cell.k,
-        seed=cell.seed,
-        options=cell.options,
-        **outcome,
-    )
-
-
-class _Judge:
-    """Figures of segments. They are of the vectors as the encoder gave them, whatever an algorithm made of those, so
-    that algorithms compare; and of the table as it was before a variant changed it, so that variants do."""
-
-    def __init__(self, settings: ExperimentSettings) -> None:
-        self._paper = settings.paper_figures
-        self._gower: tuple[Table, np.ndarray, Any] | None = None
-
-    def figures(self, cell: Cell, found: Vectors, labels: np.ndarray) -> dict[str, float]:
-        table, rows = cell.embedding.table, cell.clustering.metrics_rows
-        figures = internal_metrics(found.vectors, labels, max_rows=rows, seed=SEED)
-        sample, distances = self._distances(table)
-        if distances is not None and (value := gower_silhouette(distances, labels[sample])) is not None:
-            figures["gower_silhouette"] = value
-        label = table.settings.label
-        truth = None if label is None else table.judged[label].cast(pl.String).to_list()
-        if truth is not None:
-            figures |= external_metrics(labels, truth, found.vectors)
-        if self._paper:
-            figures |= paper_metrics(found.vectors, labels, truth, max_rows=rows, seed=SEED)
-        return figures
-
-    def _distances(self, table: Table) -> tuple[np.ndarray, Any]:
-        """Positions of the rows judged, and the distances between them, of the last table asked for."""
-        if self._gower is None or self._gower[0] is not table:
-            height = table.judged.height
-            sample = np.sort(np.random.default_rng(SEED).permutation(height)[:GOWER_ROWS])
-            self._gower = (table, sample, gower_distances(table.judged[sample], table.plan.columns))
-        return self._gower[1:]
+def _results_on_ray(
+    name: str, settings: ExperimentSettings, cells: Sequence[Cell], shown: _Progress
+) -> Iterator[tuple[CellResult, Exception | None]]:
+    """The same by tasks of a Ray cluster, in no order."""
+    by_id = {cell.id: cell for cell in cells}
+    with attached(settings.execution, shown.steps.project.home) as cluster:
+        progress.note(cluster.sentence)
+        tasks = cell_tasks(name, settings.paper_figures, cells, shown.steps)
+        with closing(run_tasks(tasks, cluster)) as ended:
+            shown.now("computing on Ray")
+            for task, outcome in ended:
+                if (cell := by_id.get(task)) is not None:
+                    error = outcome.error
+                    yield (failed(name, cell, error) if error else outcome.value), error
+                    shown.cell_ended(cell)
+                elif outcome.error is None:
+                    shown.step_done(task)
+                shown.now("computing on Ray")
 
 
 class _Progress:
     """One bar over all cells, by the work that they are expected to be; its time to go is the rest of that work."""
 
     def __init__(self, project: Project, cells: Sequence[Cell]) -> None:
-        self.steps = Steps(project, self.now, self._step_done, [cell.embedding for cell in cells])
+        self.steps = Steps(project, self.now, self.step_done, [cell.embedding for cell in cells])
         self._cells, self._ended = len(cells), 0
         self._steps: dict[str, int] = {}
         for embedding in {cell.embedding.id: cell.embedding for cell in cells}.values():
@@ -295,7 +237,8 @@ class _Progress:
         live = self._bar.mininterval < 1  # elsewhere every change would be a line
         self._bar.set_description_str(f"{self._ended} of {self._cells} cells, {what}", refresh=live)
 
-    def _step_done(self, step: str) -> None:
+    def step_done(self, step: str) -> None:
+        """Count a step that cells share."""
         self._bar.update(self._steps.pop(step, 0))
 
     def cell_ended(self, cell: Cell) -> None:

@@ -17,6 +17,7 @@ from erasmo_dagster.settings import (
     ClusteringSettings,
     ColumnSettings,
     DatasetSettings,
+    ExecutionSettings,
     Settings,
     SourceSettings,
     TextSettings,
@@ -276,6 +277,10 @@ class ExperimentSettings(Settings):
     )
     paper_figures: bool = Field(False, description="Add the figures as the first paper's code takes them.")
     published: tuple[PublishedFigures, ...] = Field((), description="Figures that a paper prints.")
+    execution: ExecutionSettings = Field(
+        ExecutionSettings(),
+        description="Where cells are computed, as in a dataset's file; no result depends on it.",
+    )
     full: dict[str, Any] = Field(default_factory=dict, description="What --full changes, merged over the file.")
 
     @model_validator(mode="after")
@@ -309,6 +314,22 @@ class ExperimentSettings(Settings):
             for figure, value in p.figures.items()
         ]
         return pl.DataFrame(rows) if rows else None
+
+
+def with_execution(settings: ExperimentSettings, given: Mapping[str, Any]) -> ExperimentSettings:
+    """The settings with those of ``given`` before the file's `execution`, of which the engine local takes nothing.
+
+    Raises ErasmoError for settings that are not valid.
+    """
+    chosen = {name: value for name, value in given.items() if value is not None}
+    before = {} if chosen.get("engine") == "local" else settings.execution.model_dump()
+    try:
+        execution = ExecutionSettings.model_validate({**before, **chosen})
+    except ValidationError as error:
+        fault = error.errors()[0]
+        where = ".".join(("execution", *map(str, fault["loc"])))
+        raise ErasmoError(f"Got {where}: {fault['msg'].removeprefix('Value error, ')}") from None
+    return settings.model_copy(update={"execution": execution})
 
 
 def find_experiment(name: str) -> Path:

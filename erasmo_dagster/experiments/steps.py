@@ -112,6 +112,20 @@ class Steps:
             about["embed_tokens"],
         )
 
+    def fit(self, embedding: Embedding) -> None:
+        """Fit the encoder of an embedding that has one to fit, which :meth:`vectors` does by itself."""
+        if embedding.learnt is not None:
+            self._step(embedding.learnt, embedding, self._fit)
+
+    def write_corpora(self, embedding: Embedding) -> None:
+        """Write the texts of an embedding and of what it is trained on, which the other steps do by themselves."""
+        for table, settings, step in (
+            (embedding.table, embedding.settings, embedding.corpus),
+            (embedding.trained_on, embedding.trained_with, embedding.trained_corpus),
+        ):
+            if not self.is_done(step):
+                self._corpus(table, settings, step)
+
     def plan(self, embedding: Embedding) -> TextPlan:
         """How the rows of a table become text: what each column is."""
         return self._corpus(embedding.table, embedding.settings, embedding.corpus).plan
@@ -175,8 +189,7 @@ class Steps:
         arm, settings, about = embedding.arm, embedding.settings, embedding.about
         if about is None:
             return self._baseline(embedding, corpus, folder)
-        if embedding.learnt is not None:
-            self._step(embedding.learnt, embedding, self._fit)
+        self.fit(embedding)
         self._now(f"embedding {embedding.table.dataset} with {arm.name}")
         learnt = self.folder / embedding.learnt / "encoder" if embedding.learnt else None
         encoder = Late(lambda: open_encoder(about, settings, learnt, self.project.models))

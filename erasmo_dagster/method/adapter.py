@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.files import checksums, damaged, whole_folder
@@ -18,6 +19,7 @@ from erasmo_dagster.method.loading import ADAPTER_MANIFEST, LoadedModel, load_ba
 from erasmo_dagster.method.lora import fuse_lora
 from erasmo_dagster.method.losses import TokenLoss
 from erasmo_dagster.method.memory import release_memory
+from erasmo_dagster.method.parallel import Alone, Workers
 from erasmo_dagster.method.quiet import quiet_libraries
 from erasmo_dagster.method.training import LossPoint, Training, TrainingResult
 from erasmo_dagster.settings import AdapterSettings
@@ -25,11 +27,28 @@ from erasmo_dagster.settings import AdapterSettings
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["LoadedModel", "LossPoint", "TrainingResult", "fine_tune", "load_model"]
+__all__ = ["FineTune", "FineTuning", "LoadedModel", "LossPoint", "TrainingResult", "fine_tune", "load_model"]
 
 _TRAINING = "training.json"
 _HASHED_ROWS = 4096  # read at a time
 _RECIPE = 1  # counts changes to the training that make an old checkpoint useless
+
+
+class FineTune(Protocol):
+    """What fine-tunes: :func:`fine_tune` in this process, or the same elsewhere."""
+
+    def __call__(
+        self,
+        rows: Sequence[Sequence[str]],
+        base: LocalModel,
+        settings: AdapterSettings,
+        *,
+        seed: int,
+        out: Path,
+        checkpoints: Path,
+        provenance: dict[str, Any],
+    ) -> TrainingResult:
+        """As :func:`fine_tune`."""
 
 
 def fine_tune(
@@ -51,34 +70,84 @@ def fine_tune(
 
     Raises ErasmoError for a loss that is not finite, unknown LoRA targets, damaged model files, a full disk.
     """
-    if not rows:
-        raise ErasmoError("Got no rows to train on", expected="at least one")
-    key = _key(rows, base, settings, seed)
-    if (finished := _finished(out, key, provenance)) is not None:
-        return finished
-    quiet_libraries()
-    import torch
+    job = FineTuning.of(rows, base, settings, seed=seed, out=out, checkpoints=checkpoints, provenance=provenance)
+    return job.finished() or job.run(rows)
 
-    device = pick_device(settings.device)
-    store = Checkpoints(checkpoints, key)
-    with torch.random.fork_rng([torch.cuda.current_device()] if device.type == "cuda" else []):
-        torch.manual_seed(seed)  # for the adapter's initial weights
-        model, tokenizer = load_base(base)
-        train, held_out = split_rows(len(rows), settings.eval_fraction, settings.eval_rows, seed)
-        limit = min(settings.max_length, token_limit(model, tokenizer))
-        texts = TrainingTexts(rows, tokenizer, limit, seed, train, held_out, shuffled=settings.shuffle)
-        model = _trainable(model, base, settings, device)
-        loss = TokenLoss(model, device, base.name)
-        training = Training(model, texts, settings, seed=seed, device=device, checkpoints=store, loss=loss)
-        training.run()
-        result = _result(training)
-        about = {"key": key, "base": {"name": base.name, "revision": base.revision}, "seed": seed}
-        about |= {"settings": settings.model_dump(mode="json"), "provenance": provenance}
-        _save(out, model, tokenizer, result, about)
-    store.remove()
-    del training, model, loss
-    release_memory()
-    return result
+
+@dataclass(frozen=True)
+class FineTuning:
+    """A call of :func:`fine_tune` without its rows; ``key`` is a hash of all that the trained weights depend on."""
+
+    base: LocalModel
+    settings: AdapterSettings
+    seed: int
+    out: Path
+    checkpoints: Path
+    provenance: dict[str, Any]
+    key: str
+
+    @classmethod
+    def of(
+        cls,
+        rows: Sequence[Sequence[str]],
+        base: LocalModel,
+        settings: AdapterSettings,
+        *,
+        seed: int,
+        out: Path,
+        checkpoints: Path,
+        provenance: dict[str, Any],
+    ) -> FineTuning:
+        """Of such a call; every row is read once. Raises ErasmoError where there is none."""
+        if not rows:
+            raise ErasmoError("Got no rows to train on", expected="at least one")
+        return cls(base, settings, seed, out, checkpoints, provenance, _key(rows, base, settings, seed))
+
+    def finished(self) -> TrainingResult | None:
+        """The result in ``out``, if the same call wrote it and it is undamaged."""
+        try:
+            about = json.loads((self.out / ADAPTER_MANIFEST).read_text(encoding="utf-8"))
+            others = about["key"] != self.key or about["provenance"] != self.provenance
+            if others or damaged(self.out, about["files"]):
+                return None
+            return TrainingResult.model_validate_json((self.out / _TRAINING).read_bytes())
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def run(self, rows: Sequence[Sequence[str]], workers: Workers | None = None) -> TrainingResult:
+        """Train, and save the result. Each of several workers calls it with the same rows; the first one saves."""
+        quiet_libraries()
+        import torch
+
+        workers = workers or Alone()
+        settings, seed = self.settings, self.seed
+        device = pick_device(settings.device)
+        store = Checkpoints(self.checkpoints, self.key, workers)
+        with torch.random.fork_rng([torch.cuda.current_device()] if device.type == "cuda" else []):
+            torch.manual_seed(seed)  # for the adapter's initial weights
+            model, tokenizer = load_base(self.base)
+            train, held_out = split_rows(len(rows), settings.eval_fraction, settings.eval_rows, seed)
+            limit = min(settings.max_length, token_limit(model, tokenizer))
+            texts = TrainingTexts(rows, tokenizer, limit, seed, train, held_out, shuffled=settings.shuffle)
+            model = _trainable(model, self.base, settings, device)
+            training = Training(
+                model,
+                texts,
+                settings,
+                seed=seed,
+                device=device,
+                checkpoints=store,
+                loss=TokenLoss(model, device, self.base.name),
+                workers=workers,
+            )
+            training.run()
+            result = _result(training)
+            if workers.rank == 0:
+                _save(self, model, tokenizer, result)
+        store.remove()
+        del training, model
+        release_memory()
+        return result
 
 
 def _trainable(model: Any, base: LocalModel, settings: AdapterSettings, device: torch.device) -> Any:
@@ -147,9 +216,9 @@ def _result(training: Training) -> TrainingResult:
     )
 
 
-def _save(out: Path, model: Any, tokenizer: Any, result: TrainingResult, about: dict[str, Any]) -> None:
-    with whole_folder(out) as folder:
-        if about["settings"]["method"] == "lora":
+def _save(job: FineTuning, model: Any, tokenizer: Any, result: TrainingResult) -> None:
+    with whole_folder(job.out) as folder:
+        if job.settings.method == "lora":
             config = model.peft_config["default"]
             config.target_modules = sorted(config.target_modules)  # a set is written in another order every time
             model.save_pretrained(str(folder), save_embedding_layers=False)
@@ -160,20 +229,11 @@ def _save(out: Path, model: Any, tokenizer: Any, result: TrainingResult, about: 
         for weights in folder.glob("*.safetensors"):
             weights.chmod(folder.stat().st_mode & 0o666)  # saved readable by their owner alone
         (folder / _TRAINING).write_text(result.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        about = {"key": job.key, "base": {"name": job.base.name, "revision": job.base.revision}, "seed": job.seed}
+        about |= {"settings": job.settings.model_dump(mode="json"), "provenance": job.provenance}
         libraries = ("erasmo-dagster", "peft", "safetensors", "torch", "transformers")
-        about = {**about, "versions": {name: version(name) for name in libraries}, "files": checksums(folder)}
+        about |= {"versions": {name: version(name) for name in libraries}, "files": checksums(folder)}
         (folder / ADAPTER_MANIFEST).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
-
-
-def _finished(out: Path, key: str, provenance: dict[str, Any]) -> TrainingResult | None:
-    """The result in ``out``, if the same call wrote it and it is undamaged."""
-    try:
-        about = json.loads((out / ADAPTER_MANIFEST).read_text(encoding="utf-8"))
-        if about["key"] != key or about["provenance"] != provenance or damaged(out, about["files"]):
-            return None
-        return TrainingResult.model_validate_json((out / _TRAINING).read_bytes())
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
 
 
 def _key(rows: Sequence[Sequence[str]], base: LocalModel, settings: AdapterSettings, seed: int) -> str:

@@ -85,9 +85,12 @@ def split_rows(rows: int, fraction: float, at_most: int, seed: int) -> tuple[np.
     return np.sort(order[held_out:]), np.sort(order[:held_out])
 
 
-def dropout_seed(seed: int, step: int) -> int:
-    """Seed of torch's generator in one step, so that a resumed training drops the same units."""
-    return int(np.random.SeedSequence([seed, _DROPOUT, step]).generate_state(1)[0])
+def dropout_seed(seed: int, step: int, worker: int = 0) -> int:
+    """Seed of torch's generator in one step, so that a resumed training drops the same units.
+
+    Each of several workers drops others; the first one's are those of a training that has one.
+    """
+    return int(np.random.SeedSequence([seed, _DROPOUT, step, *([worker] if worker else [])]).generate_state(1)[0])
 
 
 def tokenize(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:

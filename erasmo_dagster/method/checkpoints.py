@@ -10,7 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.files import checksums, damaged, whole_folder
+from erasmo_dagster.method.parallel import Alone, Workers
 
 if TYPE_CHECKING:
     import torch
@@ -23,14 +25,31 @@ class Checkpoints:
     """The checkpoints of one training, a folder a step; each appears whole.
 
     ``key`` says what is trained on what: checkpoints of another key, and damaged ones, are dropped on opening. Only
-    the latest and the best are kept.
+    the latest and the best are kept. Of several workers all read them and the first alone writes and removes.
     """
 
-    def __init__(self, folder: Path, key: str) -> None:
+    def __init__(self, folder: Path, key: str, workers: Workers | None = None) -> None:
         self.folder, self.key = folder, key
+        self._workers = workers or Alone()
 
     def latest(self) -> dict[str, Any] | None:
-        """State of the last whole checkpoint of this training; every other one but its best is removed."""
+        """State of the last whole checkpoint of this training; every other one but its best is removed.
+
+        The first worker says which it is. Raises ErasmoError for another one that does not see it.
+        """
+        found = self._latest() if self._workers.rank == 0 else None
+        step = self._workers.agreed(-1 if found is None else int(found["step"]))
+        if step < 0 or found is not None:
+            return found
+        if (state := self._state(step)) is None:
+            raise ErasmoError(
+                f"Got no checkpoint in {self._path(step)} on one of the workers",
+                expected="the folder that the first worker writes",
+                fix="set ERASMO_HOME to a folder that every machine of the cluster shares",
+            )
+        return state
+
+    def _latest(self) -> dict[str, Any] | None:
         states = {step: self._state(step) for step in self._steps()}
         for step in sorted(states, reverse=True):
             state = states[step]
@@ -44,6 +63,8 @@ class Checkpoints:
         self, state: Mapping[str, Any], weights: Mapping[str, torch.Tensor], optimizer: torch.optim.Optimizer
     ) -> None:
         """Write a checkpoint of ``state["step"]``; those before it go, but for ``state["best_step"]``."""
+        if self._workers.rank > 0:
+            return
         from safetensors.torch import save_file
 
         step = int(state["step"])
@@ -72,8 +93,10 @@ class Checkpoints:
         optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
     def remove(self) -> None:
-        """Delete all of them: the training is done."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Delete all of them: the training is done, for every worker."""
+        self._workers.agreed(0)
+        if self._workers.rank == 0:
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def _path(self, step: int) -> Path:
         return self.folder / f"step-{step}"

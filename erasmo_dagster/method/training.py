@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from erasmo_dagster import progress
 from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.method.batches import TrainingTexts, dropout_seed, split_by_tokens
 from erasmo_dagster.method.budget import Budget, StoppedBy, rate_factor
 from erasmo_dagster.method.checkpoints import Checkpoints
 from erasmo_dagster.method.losses import TokenLoss
+from erasmo_dagster.method.parallel import Alone, Workers
 from erasmo_dagster.settings import AdapterSettings
 
 if TYPE_CHECKING:
@@ -92,7 +92,9 @@ class Training:
     """One training of ``model``'s trainable weights on ``texts``, from its last checkpoint or from the start.
 
     Every random choice follows from ``seed`` and the step, so a training that was interrupted and taken up again
-    ends with the same weights as one that was not.
+    ends with the same weights as one that was not. Of several ``workers`` each computes its share of every step, and
+    all take the same steps: the weights are those of one worker but for rounding, and for the units that are dropped
+    where ``lora.dropout`` is more than 0, which each worker draws for its own share.
     """
 
     def __init__(
@@ -105,11 +107,12 @@ class Training:
         device: torch.device,
         checkpoints: Checkpoints,
         loss: TokenLoss,
+        workers: Workers | None = None,
     ) -> None:
         import torch
 
         self.model, self.texts, self.settings, self.seed = model, texts, settings, seed
-        self.device, self.checkpoints, self._loss = device, checkpoints, loss
+        self.device, self.checkpoints, self._loss, self._workers = device, checkpoints, loss, workers or Alone()
         self.weights = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self.optimizer = torch.optim.AdamW(
             self.weights.values(),
@@ -135,7 +138,7 @@ class Training:
         rows_a_step = self.settings.batch_size * self.settings.gradient_accumulation
         sample = next(self.texts.steps(0, rows_a_step), [])
         total = self.budget.expected_tokens(sample)
-        with progress.bar("fine-tuning", total, "tokens", done=min(self.state.tokens, total)) as shown:
+        with self._workers.bar("fine-tuning", total, "tokens", done=min(self.state.tokens, total)) as shown:
             if not self.state.curve:
                 self._evaluate()
             while self.state.stopped_by is None:
@@ -181,11 +184,13 @@ class Training:
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings.learning_rate * rate_factor(before, after)
         self.model.train()
-        torch.manual_seed(dropout_seed(self.seed, state.step))
+        torch.manual_seed(dropout_seed(self.seed, state.step, self._workers.rank))
         total = 0.0
-        for part in self._parts(sequences, self.settings.batch_size):
+        for part in self._parts(self._workers.share(sequences), self.settings.batch_size):
             with self._autocast():
                 total += self._loss.backward(part, 1 / targets)
+        total = self._workers.total(total)
+        self._workers.add_gradients(list(self.weights.values()))
         norm = torch.nn.utils.clip_grad_norm_(self.weights.values(), _CLIP)
         self._check_finite(total, "loss")
         self._check_finite(float(norm), "gradient")
@@ -217,9 +222,10 @@ class Training:
         if self._held_out:
             self.model.eval()
             total, targets = 0.0, sum(len(s) - 1 for s in self._held_out)
-            for part in self._parts(self._held_out):
+            for part in self._parts(self._workers.share(self._held_out)):
                 with self._autocast():
                     total += self._loss.value(part)
+            total = self._workers.total(total)
             self._check_finite(total, "loss on the held-out rows")
             eval_loss = total / targets
             if state.best_loss is None or eval_loss < state.best_loss:
@@ -233,6 +239,7 @@ class Training:
         self._clock()
         weights = {name: p.detach().cpu().contiguous() for name, p in self.weights.items()}
         self.checkpoints.save(state.to_json(), weights, self.optimizer)
+        self._workers.tell(state.curve[-1].model_dump())
 
     def _clock(self) -> None:
         """Add the time since the last call to the state's seconds."""

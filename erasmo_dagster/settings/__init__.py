@@ -26,6 +26,7 @@ from erasmo_dagster.settings.encoders import (
     options_class,
 )
 from erasmo_dagster.settings.environment import expand
+from erasmo_dagster.settings.execution import ExecutionSettings
 from erasmo_dagster.settings.naming import NAME_LENGTH, NOISE_NAME, NamingSettings
 from erasmo_dagster.settings.project import (
     NAME_PATTERN,
@@ -65,6 +66,7 @@ __all__ = [
     "EmbeddingSettings",
     "EncoderOptions",
     "ErasmoOptions",
+    "ExecutionSettings",
     "Format",
     "GateSettings",
     "LocalModelOptions",

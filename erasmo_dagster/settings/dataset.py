@@ -15,6 +15,7 @@ from erasmo_dagster.settings.clustering import ClusteringSettings
 from erasmo_dagster.settings.embedding import EmbeddingSettings
 from erasmo_dagster.settings.encoders import EncoderChoice, ErasmoOptions
 from erasmo_dagster.settings.environment import is_database_url, is_variable
+from erasmo_dagster.settings.execution import ExecutionSettings
 from erasmo_dagster.settings.naming import NamingSettings
 from erasmo_dagster.settings.refresh import GateSettings, LabelFigure, NotifySettings, RefreshSettings
 from erasmo_dagster.settings.text import TextSettings
@@ -193,6 +194,9 @@ class DatasetSettings(Settings):
     gate: GateSettings = Field(GateSettings(), description="What a version must show before it is published.")
     notify: NotifySettings | None = Field(None, description="Who is told of a failure; by default as erasmo.yaml says.")
     publish: PublishSettings = Field(PublishSettings(), description="What is published.")
+    execution: ExecutionSettings = Field(
+        ExecutionSettings(), description="Where the stages that run a language model compute; no result depends on it."
+    )
     seed: int = Field(0, ge=0, le=2**31 - 1, description="Seed of every random step.")
 
     @model_validator(mode="after")

@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import shutil
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
-from types import TracebackType
-from typing import Self, overload
 
 import duckdb
 import polars as pl
 
 from erasmo_dagster.errors import disk_errors
+from erasmo_dagster.rows import BATCH, ClauseRows, write_clause_rows
 from erasmo_dagster.store.sql import literal, read_parquet
 from erasmo_dagster.store.warehouse import frame_of, one_row
-
-_BATCH = 256  # rows of clauses that are read and held together
-_HELD = 16  # such batches held
 
 
 @dataclass(frozen=True)
@@ -62,7 +56,7 @@ def corpus_file(frames: Iterable[pl.DataFrame], beside: Path) -> Iterator[Path]:
                 table = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
                 with disk_errors(beside):
                     out = out or open_file.enter_context(pq.ParquetWriter(file, table.schema))
-                    out.write_table(table, row_group_size=_BATCH * 16)
+                    out.write_table(table, row_group_size=BATCH * 16)
         yield file
 
 
@@ -95,61 +89,6 @@ def read_hashes(con: duckdb.DuckDBPyConnection, corpus: Corpus) -> pl.DataFrame:
     return frame_of(con, f"SELECT entity_key, text_hash FROM {corpus.relation} ORDER BY entity_key")
 
 
-class ClauseRows(Sequence[list[str]]):
-    """The clauses of every row, read from a file when they are asked for; use it as a context manager.
-
-    A few batches of rows are held, whatever their number: one row after the other is fast, as is one of a few
-    thousand at random. A slice is a list.
-    """
-
-    def __init__(self, file: Path) -> None:
-        import pyarrow as pa
-
-        # Not mapped into memory: the pages of a file that was read through would count as this process's.
-        self._file = pa.OSFile(str(file))
-        self._batches = pa.ipc.open_file(self._file)
-        metadata = self._batches.schema.metadata or {}
-        self._rows = int(metadata[b"rows"])
-        self._held: OrderedDict[int, list[list[str]]] = OrderedDict()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._file.close()
-
-    def __len__(self) -> int:
-        return self._rows
-
-    @overload
-    def __getitem__(self, index: int) -> list[str]: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[list[str]]: ...
-    def __getitem__(self, index: int | slice) -> list[str] | list[list[str]]:
-        if isinstance(index, slice):
-            start, stop, step = index.indices(self._rows)
-            if step != 1 or stop <= start:
-                return [self[i] for i in range(start, stop, step)]
-            first = start // _BATCH
-            numbers = range(first, (stop - 1) // _BATCH + 1)
-            rows = list(chain.from_iterable(map(self._batch, numbers)))
-            return rows[start - first * _BATCH : stop - first * _BATCH]
-        at = index + self._rows if index < 0 else index
-        if not 0 <= at < self._rows:
-            raise IndexError(index)
-        return self._batch(at // _BATCH)[at % _BATCH]
-
-    def _batch(self, number: int) -> list[list[str]]:
-        if (held := self._held.get(number)) is None:
-            held = self._batches.get_batch(number).column(0).to_pylist()
-            self._held[number] = held
-            if len(self._held) > _HELD:
-                self._held.popitem(last=False)
-        return held
-
-
 @contextmanager
 def clause_rows(
     connect: Callable[[], AbstractContextManager[duckdb.DuckDBPyConnection]], dataset: str, version: int, beside: Path
@@ -168,20 +107,7 @@ def clause_rows(
 
 
 def _write(con: duckdb.DuckDBPyConnection, dataset: str, version: int, file: Path) -> None:
-    import pyarrow as pa
-
     own = f"FROM corpus WHERE dataset = {literal(dataset)} AND version = {int(version)}"
     (rows,) = con.execute(f"SELECT count(*) {own}").fetchall()[0]
-    reader = con.sql(f"SELECT clauses {own} ORDER BY entity_key").to_arrow_reader(_BATCH * 64)
-    schema = reader.schema.with_metadata({"rows": str(rows)})
-    with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
-        # Batches of one size, so that a row's place tells its batch.
-        waiting: list[pa.RecordBatch] = []
-        for batch in reader:
-            waiting.append(batch)
-            table = pa.Table.from_batches(waiting).combine_chunks()
-            whole = table.num_rows - table.num_rows % _BATCH
-            writer.write_table(table.slice(0, whole).cast(schema), max_chunksize=_BATCH)
-            waiting = table.slice(whole).to_batches()
-        if waiting:
-            writer.write_table(pa.Table.from_batches(waiting).cast(schema), max_chunksize=_BATCH)
+    reader = con.sql(f"SELECT clauses {own} ORDER BY entity_key").to_arrow_reader(BATCH * 64)
+    write_clause_rows(file, reader, reader.schema, rows)

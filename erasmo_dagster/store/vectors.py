@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -145,6 +146,22 @@ def read_unread(file: Path, chunk: int) -> Iterator[tuple[list[str], list[list[s
     with pq.ParquetFile(file) as texts:
         for batch in texts.iter_batches(chunk, use_threads=False):
             yield batch.column("text_hash").to_pylist(), batch.column("clauses").to_pylist()
+
+
+def cut_unread(file: Path, folder: Path, texts: int) -> list[Path]:
+    """Cut what :func:`export_unread` wrote into files of ``texts`` neighbours each; ``folder`` is made anew."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    written = []
+    with pq.ParquetFile(file) as whole:
+        for number, batch in enumerate(whole.iter_batches(texts, use_threads=False), start=1):
+            part = folder / f"{number:06}.parquet"
+            pq.write_table(pa.Table.from_batches([batch]), part)
+            written.append(part)
+    return written
 
 
 def read_embeddings(

@@ -13,6 +13,7 @@ import polars as pl
 import pytest
 
 from erasmo_dagster.defs import encoding
+from erasmo_dagster.defs.execution import ExecutionConfig
 from erasmo_dagster.defs.resources import WarehouseResource
 from erasmo_dagster.defs.stages import StageRun, reading
 from erasmo_dagster.errors import ErasmoError
@@ -174,10 +175,11 @@ def test_rows_without_a_vector_are_told_and_nothing_is_written(run: StageRun, mo
         return replace(encoded, parts=encoded.parts[1:])
 
     monkeypatch.setattr(embeddings_asset, "encode", one_part_less)
+    context = dg.build_asset_context(partition_key="people")
     with pytest.raises(ErasmoError, match=r"no vector for 12 of 40 rows.*run again"):
-        embeddings_asset.embeddings(dg.build_asset_context(partition_key="people"), warehouse=run.warehouse)
+        embeddings_asset.embeddings(context, config=ExecutionConfig(), warehouse=run.warehouse)
     with run.warehouse.get_connection() as con:
         assert con.execute("SELECT * FROM duckdb_tables() WHERE table_name = 'embeddings_14'").fetchall() == []
     monkeypatch.setattr(embeddings_asset, "encode", encoding.encode)
-    result = embeddings_asset.embeddings(dg.build_asset_context(partition_key="people"), warehouse=run.warehouse)
+    result = embeddings_asset.embeddings(context, config=ExecutionConfig(), warehouse=run.warehouse)
     assert (result.metadata["dagster/row_count"], result.metadata["table"]) == (40, "embeddings_14")

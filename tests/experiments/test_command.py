@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from erasmo_dagster import cli, cli_experiments
-from erasmo_dagster.experiments import run as running
+from erasmo_dagster.experiments import results
 from erasmo_dagster.settings import Project
 
 Command = Callable[..., tuple[int, str, str]]
@@ -88,7 +88,7 @@ def test_a_fault_of_ours_keeps_its_traceback(
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(running, "cluster", broken)
+    monkeypatch.setattr(results, "cluster", broken)
     with pytest.raises(ZeroDivisionError):
         erasmo("run", str(write_grid()), "--data", str(data))
 
@@ -100,7 +100,7 @@ def test_ctrl_c_says_how_to_go_on(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(running, "cluster", stop)
+        patch.setattr(results, "cluster", stop)
         status, _, err = erasmo("run", str(write_grid()), "--data", str(data))
     assert (status, "it goes on from what is done" in err) == (130, True)
     assert erasmo("run", str(write_grid()), "--data", str(data))[0] == 0

@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 
 from erasmo_dagster.errors import ErasmoError
+from erasmo_dagster.experiments import results
 from erasmo_dagster.experiments import run as running
 from erasmo_dagster.experiments.run import load_results, remove_experiment, run_experiment
 from erasmo_dagster.experiments.steps import cache_dir
@@ -124,14 +125,14 @@ def test_failures_are_results_and_the_rest_goes_on(project: Project, grid: Grid,
 def test_a_fault_of_ours_is_kept_for_the_end_and_tells_no_values(
     project: Project, grid: Grid, write_grid: Callable[..., Path], data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = running.cluster
+    real = results.cluster
 
     def broken(vectors: Any, settings: Any, *, seed: int) -> Any:
         if settings.method == "kmeans":
             raise ZeroDivisionError("person1@example.org")
         return real(vectors, settings, seed=seed)
 
-    monkeypatch.setattr(running, "cluster", broken)
+    monkeypatch.setattr(results, "cluster", broken)
     report = run_experiment(project, str(write_grid(algorithms=ALGORITHMS)), data=data)
     assert isinstance(report.unexpected, ZeroDivisionError)
     assert (report.done, report.failed) == (1, 1)

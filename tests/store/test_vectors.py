@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+import polars.testing
 import pytest
 
 from erasmo_dagster.errors import ErasmoError
@@ -23,6 +24,7 @@ from erasmo_dagster.store.corpus import (
 from erasmo_dagster.store.vector_parts import VectorParts
 from erasmo_dagster.store.vectors import (
     count_cut,
+    cut_unread,
     export_unread,
     read_embeddings,
     read_unread,
@@ -103,6 +105,20 @@ def test_texts_without_a_vector_come_once_each_in_the_order_of_their_texts(tmp_p
         held = corpus("a", "c", "d", "e")
         write(con, "x", 2, held, some(4))
         assert export_unread(con, "x", own, out, held={3: [1, 2]}, parts=parts.files) == (0, 0)
+
+
+def test_texts_are_cut_into_files_of_neighbours_and_what_lay_there_is_gone(tmp_path: Path) -> None:
+    with open_warehouse(tmp_path / "w.duckdb") as con:
+        write_corpus(con, "d", 1, corpus(*(f"{n:05}" for n in range(5000))))
+        export_unread(con, "d", corpus_of("d", 1), tmp_path / "unread.parquet", held={})
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "parts" / "000009.parquet").touch()
+    files = cut_unread(tmp_path / "unread.parquet", tmp_path / "parts", 4500)  # across the file's groups of rows
+    assert [file.name for file in files] == ["000001.parquet", "000002.parquet"]
+    assert sorted((tmp_path / "parts").iterdir()) == files
+    cut = [pl.read_parquet(file) for file in files]
+    assert [part.height for part in cut] == [4500, 500]
+    pl.testing.assert_frame_equal(pl.concat(cut), pl.read_parquet(tmp_path / "unread.parquet"))
 
 
 def test_a_corpus_in_a_file_is_one_like_that_in_the_warehouse(tmp_path: Path) -> None:

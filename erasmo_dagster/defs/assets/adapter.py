@@ -1,19 +1,26 @@
 """What the encoder learns: a fine-tuned model, a vocabulary, ranges."""
 
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from erasmo_dagster.defs.execution import ExecutionConfig, computed_on, ray_cluster, with_execution
 from erasmo_dagster.defs.partitions import dataset_partitions
 from erasmo_dagster.defs.pictures import picture
 from erasmo_dagster.defs.resources import WarehouseResource
 from erasmo_dagster.defs.stages import CODE_VERSIONS, MODEL_POOL, OWNERS, StageRun, begin_stage
+from erasmo_dagster.distributed.training import fine_tune_on_ray
 from erasmo_dagster.method import plots
 from erasmo_dagster.method.encoders.kinds import fit_encoder, identify
 from erasmo_dagster.method.fitted import FittedState
 from erasmo_dagster.method.training import TrainingResult
+from erasmo_dagster.settings import ErasmoOptions
 from erasmo_dagster.store.artifacts import adapter_dir, checkpoint_dir, text_dir
 from erasmo_dagster.store.corpus import clause_rows
+
+if TYPE_CHECKING:
+    from erasmo_dagster.defs.clusters import RayCluster
 
 
 @dg.asset(
@@ -25,28 +32,38 @@ from erasmo_dagster.store.corpus import clause_rows
     code_version=CODE_VERSIONS["adapter"],
     deps=["text_corpus", "refresh_plan"],
 )
-def adapter(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> dg.MaterializeResult[None]:
+def adapter(
+    context: dg.AssetExecutionContext, config: ExecutionConfig, warehouse: WarehouseResource
+) -> dg.MaterializeResult[None]:
     """One fitted encoder per dataset: for ERASMO low-rank weights over a base model, trained on the shuffled corpus."""
-    run = begin_stage(context, warehouse)
+    run = with_execution(begin_stage(context, warehouse), config)
     if (standing := run.standing("adapter", "adapter")) is not None:
         return run.result(run.link(standing), _metadata(standing.details))
     about = identify(run.settings, run.project.models)
     tuned = run.settings.adapter.model_dump(exclude={"device", "base_model", "forward_tokens"})
     hashed = run.hash_inputs(about, tuned if run.settings.encoder.tuned else None, run.settings.seed)
-    output = None
+    output, cluster = None, _cluster(run)
     # Only the run that was asked to retrain does: a later one may use its plan.
     if not (run.plan.forced and run.inputs["refresh_plan"].version == run.version):
         output = run.reusable(
             hashed, lambda o: not about["learns"] or adapter_dir(run.project, run.dataset, o.version).is_dir()
         )
     if output is None:
-        details = about | (_fit(run, about, hashed) if about["learns"] else {})
+        details = about | (_fit(run, about, hashed, cluster) if about["learns"] else {})
         with warehouse.get_connection() as con:
             output = run.record(con, hashed, details)
-    return run.result(output, _metadata(output.details))
+    used = cluster.used if cluster else None
+    return run.result(output, _metadata(output.details) | computed_on(used))
 
 
-def _fit(run: StageRun, about: dict[str, Any], hashed: str) -> dict[str, Any]:
+def _cluster(run: StageRun) -> "RayCluster | None":
+    """The cluster that fine-tunes; None where this process does, and for an encoder that learns otherwise."""
+    if run.settings.execution.engine == "local" or not isinstance(run.settings.encoder, ErasmoOptions):
+        return None
+    return ray_cluster(run)
+
+
+def _fit(run: StageRun, about: dict[str, Any], hashed: str, cluster: "RayCluster | None") -> dict[str, Any]:
     written = run.inputs["text_corpus"]
     folder = adapter_dir(run.project, run.dataset, run.version)
     with clause_rows(run.warehouse.get_connection, run.dataset, written.version, folder.parent) as rows:
@@ -64,6 +81,7 @@ def _fit(run: StageRun, about: dict[str, Any], hashed: str) -> dict[str, Any]:
                 "corpus_version": written.version,
                 "corpus_inputs": written.inputs_hash,
             },
+            tune=partial(fine_tune_on_ray, attach=cluster.attached) if cluster else None,
         )
 
 

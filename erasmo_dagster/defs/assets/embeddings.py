@@ -5,6 +5,7 @@ from typing import Any
 import dagster as dg
 
 from erasmo_dagster.defs.encoding import Encoded, Reading, encode, encoder_id, forget_unfinished, way_of_reading
+from erasmo_dagster.defs.execution import ExecutionConfig, computed_on, with_execution
 from erasmo_dagster.defs.partitions import dataset_partitions
 from erasmo_dagster.defs.resources import WarehouseResource
 from erasmo_dagster.defs.stages import CODE_VERSIONS, MODEL_POOL, OWNERS, StageRun, begin_stage
@@ -25,18 +26,22 @@ from erasmo_dagster.store.versions import NEW_VECTORS, StageOutput, drop_stage, 
     code_version=CODE_VERSIONS["embeddings"],
     deps=["text_corpus", "adapter", "refresh_plan"],
 )
-def embeddings(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> dg.MaterializeResult[None]:
+def embeddings(
+    context: dg.AssetExecutionContext, config: ExecutionConfig, warehouse: WarehouseResource
+) -> dg.MaterializeResult[None]:
     """One vector per entity: what the encoder makes of its text; by default a fine-tuned model's mean hidden state."""
-    run = begin_stage(context, warehouse)
+    run = with_execution(begin_stage(context, warehouse), config)
     tuned, written = run.inputs["adapter"], run.inputs["text_corpus"]
     way = way_of_reading(run, _standing(run))
     encoder = encoder_id(tuned, way)
     hashed = run.hash_inputs(encoder)
     output = run.reusable(hashed, lambda o: o.details.get("encoder") == encoder)
+    cluster = None
     if output is None:
         plan = FittedState.load(text_dir(run.project, run.dataset, written.version)).text
         corpus = corpus_of(run.dataset, written.version)
         encoded = encode(run, tuned, corpus, plan, way)
+        cluster = encoded.read.cluster if encoded.read else None
         with warehouse.get_connection() as con:
             table, found = write_joined(
                 con, run.dataset, run.version, corpus, encoded.width, held=encoded.held, parts=encoded.parts
@@ -58,7 +63,7 @@ def embeddings(context: dg.AssetExecutionContext, warehouse: WarehouseResource) 
         forget_unfinished(run, encoder)
     details = dict(output.details)
     del details["encoder"], details["reading"]
-    return run.result(output, {"dagster/row_count": details.pop("rows"), **details})
+    return run.result(output, {"dagster/row_count": details.pop("rows"), **details, **computed_on(cluster)})
 
 
 def _standing(run: StageRun) -> StageOutput | None:

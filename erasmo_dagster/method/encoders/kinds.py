@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
@@ -34,6 +34,9 @@ from erasmo_dagster.settings import (
     options_class,
 )
 from erasmo_dagster.settings.encoders import registered
+
+if TYPE_CHECKING:
+    from erasmo_dagster.method.adapter import FineTune
 
 MANIFEST = "erasmo.json"
 
@@ -68,12 +71,14 @@ def fit_encoder(
     out: Path,
     checkpoints: Path,
     provenance: dict[str, Any],
+    tune: FineTune | None = None,
 ) -> dict[str, Any]:
     """Fit the encoder that ``about`` (of :func:`identify`) describes on ``rows``, the corpus's clauses.
 
     What is learnt is in the folder ``out``, which appears whole. Gives what is to be told of it: ``training`` for a
-    fine-tuned model. ``checkpoints`` is a folder of an unfinished training's own. Nothing happens for an encoder that
-    learns nothing. Raises ErasmoError as the encoder does.
+    fine-tuned model. ``checkpoints`` is a folder of an unfinished training's own. ``tune`` fine-tunes in the place of
+    :func:`~erasmo_dagster.method.adapter.fine_tune`, such as on a cluster. Nothing happens for an encoder that learns
+    nothing. Raises ErasmoError as the encoder does.
     """
     options, seed = settings.encoder, settings.seed
     if not about["learns"]:
@@ -82,7 +87,7 @@ def fit_encoder(
         from erasmo_dagster.method.adapter import fine_tune
 
         base = resolve(settings.adapter.base_model, models_dir)
-        result = fine_tune(
+        result = (tune or fine_tune)(
             rows, base, settings.adapter, seed=seed, out=out, checkpoints=checkpoints, provenance=provenance
         )
         return {"training": result.model_dump(mode="json")}
