@@ -99,7 +99,6 @@ def import_ray() -> Any:
     """The module ray, which sends no usage statistics. Raises ErasmoError where it is not installed."""
     # Read by Ray when it starts; never by a cluster that runs already.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # as it will be, without a warning each time
     with installed():
         import ray
     return ray
@@ -234,10 +233,12 @@ def _own_signals() -> Iterator[None]:
 def _environment(settings: ExecutionSettings) -> dict[str, str]:
     """What the processes of workers have in their environment; nothing secret."""
     passed = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-    found = {"OMP_NUM_THREADS": str(settings.cpus_per_worker), **passed}
+    # A worker that asks for no GPU sees none; without the second, it would see all of them.
+    own = {"OMP_NUM_THREADS": str(settings.cpus_per_worker), "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1"}
+    found = {**own, **passed}
     package = Path(erasmo_dagster.__file__).resolve().parent.parent
-    installed = {Path(path).resolve() for path in (*site.getsitepackages(), sysconfig.get_path("purelib"))}
-    if package not in installed:  # a checkout: workers import the same files, where they see them
+    places = {Path(path).resolve() for path in (*site.getsitepackages(), sysconfig.get_path("purelib"))}
+    if package not in places:  # a checkout: workers import the same files, where they see them
         found["PYTHONPATH"] = os.pathsep.join(filter(None, [str(package), os.environ.get("PYTHONPATH")]))
     return found
 

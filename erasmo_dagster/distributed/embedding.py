@@ -81,7 +81,9 @@ def read_parts(files: Sequence[Path], texts: int, reader: Reader, cluster: Clust
     """
     before = time.monotonic()
     with _data_context(cluster) as data, progress.bar("embedding on Ray", texts, "texts") as shown:
-        blocks = iter(_dataset(data, files, reader, cluster).iter_batches(batch_size=None, batch_format="pyarrow"))
+        parts = _dataset(data, files, reader, cluster)
+        # Whole blocks, none of them held back until the next has come: what is done is to be on the disk.
+        blocks = iter(parts.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0))
         with closing(blocks):
             for block in blocks:
                 now = time.monotonic()
@@ -103,7 +105,10 @@ def _dataset(data: Any, files: Sequence[Path], reader: Reader, cluster: Cluster)
         batch_format="pyarrow",
         # Down to one where a node is lost and the others have no room for its workers. Ray starts actors that are lost
         # again, and gives them their part again, without an end: the actors themselves count a part's tries.
-        compute=data.ActorPoolStrategy(min_size=1, max_size=workers, initial_size=workers),
+        # One part at a time: what waits behind a slow one could be read by another.
+        compute=data.ActorPoolStrategy(
+            min_size=1, max_size=workers, initial_size=workers, max_tasks_in_flight_per_actor=1
+        ),
         **cluster.worker,
     )
 

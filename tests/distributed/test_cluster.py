@@ -30,7 +30,7 @@ def test_a_cluster_is_attached_to_and_left_running(nodes: RayNodes, tmp_path: Pa
         assert signal.getsignal(signal.SIGTERM) is handler  # Dagster's, and not Ray's
         found = ray.get(ray.remote(_environment).remote())
     assert not ray.is_initialized()
-    assert found["OMP_NUM_THREADS"] == "1"
+    assert (found["OMP_NUM_THREADS"], found["CUDA_VISIBLE_DEVICES"]) == ("1", "")
     assert list(tmp_path.iterdir()) == []  # the mark that nodes look for is gone
     with attached(nodes.settings(), tmp_path) as again:
         assert again.workers == 2
