@@ -42,16 +42,24 @@ def main(*results: Path, page: Path = PAGE) -> None:
     for name, make in TABLES.items():
         table = make(found)
         text = filled(text, name, markdown(table) if table.rows else "None.", page)
-    page.write_text(filled(text, "run", "\n\n".join(map(_run, read)), page), encoding="utf-8")
+    page.write_text(filled(text, "run", _runs(read), page), encoding="utf-8")
 
 
-def _run(told: Mapping[str, Any]) -> str:
-    """What a file was measured on, and by what command."""
+def _runs(read: Sequence[Mapping[str, Any]]) -> str:
+    """By what commands, and on what, each file was measured: what several have in common is told once."""
+    commands: dict[str, list[str]] = {}
+    for told in read:
+        parts = ", ".join(name for name in PARTS if name in told)
+        command = told.get("command", "python -m benchmarks.speed")
+        commands.setdefault(_setting(told), []).append(f"- `{command}`: {parts or 'nothing'}")
+    return "\n\n".join("\n".join([*own, setting]) for setting, own in commands.items())
+
+
+def _setting(told: Mapping[str, Any]) -> str:
+    """What a file was measured on."""
     software = ", ".join(f"{name} {number}" for name, number in told["versions"].items())
-    parts = ", ".join(name for name in PARTS if name in told)
     device = told.get("device", "cpu")
     lines = {
-        f"`{told.get('command', 'python -m benchmarks.speed')}`": parts or "nothing",
         "Tables": "made ones of like shape" if told.get("data") == "synthetic" else "real ones",
         **told["machine"],
         **({} if device == "cpu" else {"Accelerator": device}),
