@@ -11,6 +11,7 @@ import subprocess
 import urllib.error
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import pairwise
 from pathlib import Path
 
 import psutil
@@ -106,7 +107,7 @@ def test_the_services_run_datasets_one_at_a_time(
         runs = wait_for("a run of every dataset", ended, seconds=420, each=2)
     assert [run["status"] for run in runs] == ["SUCCESS"] * len(names)
     times = sorted((run["startTime"], run["endTime"]) for run in runs)
-    assert all(end <= start for (_, end), (start, _) in zip(times, times[1:], strict=False)), times
+    assert all(end <= start for (_, end), (start, _) in pairwise(times)), times
     # The record is in PostgreSQL, and in no file.
     assert postgres.execute("SELECT count(*) FROM runs", url) == [(len(runs),)]
     assert not list(project.dagster_home.rglob("*.db"))

@@ -52,7 +52,10 @@ def test_a_warehouse_of_the_release_before_goes_on(project: Project, run: Run) -
     assert metadata["adapter"]["made_by"] == "version 1, reused"
     assert metadata["embeddings"]["texts_embedded"] == 1
     after = published(project, "select entity_key, segment_id, confidence from segments where dataset = 'people'")
-    was = published(project, "select entity_key, segment_id from segment_history where from_version < 3 and valid_to is null and dataset = 'people'")
+    was = published(
+        project,
+        "select entity_key, segment_id from segment_history where from_version < 3 and valid_to is null and dataset = 'people'",
+    )
     assert len(after) == frame.height
     assert len(was) >= frame.height - 1
     # The other dataset is as it was, and so is all that was written down.
