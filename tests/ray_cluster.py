@@ -36,6 +36,7 @@ _PATIENCE = {
     "RAY_gcs_rpc_server_connect_timeout_s": "600",
     "RAY_raylet_client_num_connect_attempts": "900",  # one a second
     "RAY_worker_register_timeout_seconds": "600",
+    "RAY_worker_niceness": "0",
     # A node that is gone refuses at once, one that is slow has a minute for each of five answers.
     "RAY_health_check_initial_delay_ms": "30000",
     "RAY_health_check_period_ms": "2000",
