@@ -58,7 +58,7 @@ class PostgresPublisher:
         return Written(sum(rows for rows, _ in loaded), len(tables), tuple(notes))
 
     def _connected(self) -> AbstractContextManager[Session]:
-        return connected(self._settings.url, f"in publish, target {self._settings.name!r}")
+        return connected(self._settings.url, f"the target {self._settings.name!r} of publish")
 
     def _alone(self, session: Session) -> None:
         """Hold a lock as long as the connection, so that one writer at a time is at work on the schema."""

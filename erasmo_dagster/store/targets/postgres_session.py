@@ -10,23 +10,8 @@ from typing import Any
 import pyarrow as pa
 
 from erasmo_dagster.errors import ErasmoError
-from erasmo_dagster.settings import expand
+from erasmo_dagster.store.postgres import postgres_connection, sqlstate
 
-# What libpq says of a connection that is not made may repeat the address: only these phrases are passed on.
-_REASONS = {
-    "password authentication failed": "the password or the user is not right",
-    "no password supplied": "the address has no password",
-    "no pg_hba.conf entry": "the server lets nobody in from here (pg_hba.conf)",
-    "does not exist": "the database or the user does not exist",
-    "Connection refused": "nothing listens there",
-    "could not translate host name": "the host is not known",
-    "timeout expired": "no answer in time",
-    "timed out": "no answer in time",
-    "remaining connection slots": "the server has no connection left",
-    "too many": "the server has no connection left",
-    "starting up": "the server is starting",
-    "SSL": "the encryption cannot be agreed on",
-}
 _SAID = re.compile(r"(?:ERROR|FATAL|PANIC):\s+([^\n]+)")
 # Classes of SQLSTATE whose messages quote values: data exceptions, violated constraints.
 _WITH_VALUES = ("22", "23")
@@ -82,30 +67,13 @@ class Session:
 
 
 @contextmanager
-def connected(url: str, where: str) -> Iterator[Session]:
-    """A session with the server whose address ``url`` refers to; ``where`` the setting stands.
+def connected(url: str, shown: str) -> Iterator[Session]:
+    """A session with the server whose address ``url`` refers to; ``shown`` names the target in messages.
 
     Raises ErasmoError where there is no driver or no connection.
     """
-    try:
-        from adbc_driver_postgresql import dbapi
-    except ImportError:
-        raise ErasmoError(
-            f"Got PostgreSQL {where} without its driver", fix="pip install 'erasmo-dagster[postgres]'"
-        ) from None
-    address = expand(url, where)
-    try:
-        # Transactions are begun and ended in SQL: the driver's own way refuses savepoints.
-        con = dbapi.connect(address, autocommit=True)
-    except dbapi.Error as error:
-        said = str(error)
-        reason = next((told for phrase, told in _REASONS.items() if phrase in said), "libpq does not take the address")
-        raise ErasmoError(
-            f"Got no connection to PostgreSQL ({reason})",
-            expected=f"a server at the address in {url} {where}, such as postgresql://user:password@host:5432/database",
-            fix="mend the address, or start the server",
-        ) from None
-    with con, con.cursor() as cursor:
+    # Transactions are begun and ended in SQL: the driver's own way refuses savepoints.
+    with postgres_connection(url, shown) as con, con.cursor() as cursor:
         # Notices would be printed. What is written as text is read by these formats.
         session = Session(cursor)
         for setting, value in (
@@ -131,7 +99,7 @@ def _told(doing: str) -> Iterator[None]:
 
 
 def _fault(error: Any, doing: str) -> ServerError:
-    state, text = error.sqlstate or "", str(error)
+    state, text = sqlstate(error), str(error)
     said = _SAID.search(text)
     if state.startswith(_WITH_VALUES):
         told = f"a value that PostgreSQL does not take (SQLSTATE {state})"
