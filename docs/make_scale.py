@@ -12,22 +12,34 @@ from typing import Any
 
 from benchmarks.quality.tables import Table, markdown
 from benchmarks.speed.results import read_results
+from benchmarks.speed.tables import workers
 from docs.make_performance import filled, together
 from erasmo_dagster.settings import AdapterSettings
 
 PAGE = Path(__file__).parent / "scale.md"
+RAY = Path(__file__).parent / "ray.md"
 _NIGHT = 10  # hours
 _MILLION = "1000000"
+_FAR_ROWS, _GPUS = 10_000_000, 8
+_TFLOPS = 100.0  # of one GPU on the model's layers: assumed, since none was at hand
+_FAR_TABLES = ("bank", "clothing")  # one whose rows begin alike, and one of free text
+_AROUND = {
+    "source, text": ("source_table", "refresh_plan", "text_corpus"),
+    "segments, figures, profiles": ("segments", "segment_metrics", "segment_profile"),
+    "published": ("published_segments",),
+}
 _READ_BY_MODEL = ("adapter", "embeddings", "refresh: adapter", "refresh: refresh_plan", "refresh: embeddings")
 
 
-def main(*results: Path, page: Path = PAGE) -> None:
-    """Write the tables of the results files into the page. Raises ErasmoError for others, or without marks."""
+def main(*results: Path, page: Path = PAGE, ray: Path = RAY) -> None:
+    """Write the tables of the results files into the pages. Raises ErasmoError for others, or without marks."""
     found = together([read_results(file) for file in results])
-    text = page.read_text(encoding="utf-8")
-    for name, table in (("costs", costs(found)), ("hours", hours(found))):
-        text = filled(text, name, markdown(table) if table.rows else "None.", page)
-    page.write_text(text, encoding="utf-8")
+    tables = {page: {"costs": costs(found), "hours": hours(found), "far": far(found)}, ray: {"workers": workers(found)}}
+    for file, own in tables.items():
+        text = file.read_text(encoding="utf-8")
+        for name, table in own.items():
+            text = filled(text, name, markdown(table) if table.rows else "None.", file)
+        file.write_text(text, encoding="utf-8")
 
 
 def costs(results: Mapping[str, Any]) -> Table:
@@ -45,6 +57,39 @@ def hours(results: Mapping[str, Any]) -> Table:
             lines.append((name, f"{tokens:.0f}", f"{distinct:.0f}", *(_many(rate * 3600 * n) for n in (1, _NIGHT))))
     head = ("table", "tokens a row", "of distinct prefixes", "rows an hour", "rows a night")
     return Table("In an hour and in a night", head, tuple(lines))
+
+
+def far(results: Mapping[str, Any]) -> Table:
+    """Hours of each stage for ten million rows on eight GPUs, from the measured rates; the GPUs' own is assumed."""
+    lines = []
+    for name, told in results.get("embedding", {}).items():
+        if not isinstance(told, Mapping) or name not in _FAR_TABLES:
+            continue
+        each = {
+            what: sum(piece[what] for piece in told["pieces"]) / sum(piece["ours"]["rows"] for piece in told["pieces"])
+            for what in ("operations", "tokens")
+        }
+        lines += [(name, *line) for line in _far(each["operations"], each["tokens"], results)]
+    head = ("table", "what", "rate", "of what", "hours")
+    return Table("Ten million rows on eight GPUs", head, tuple(lines))
+
+
+def _far(operations: float, tokens: float, results: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
+    """Each stage's rate, of what, and hours; ``operations`` and ``tokens`` are those of a row."""
+
+    def line(what: str, rate: float, unit: str, amount: float) -> tuple[str, str, str, str]:
+        return what, f"{rate:,.0f}", unit, f"{amount / rate / 3600:,.2f}"
+
+    done, clustering = results.get("workers", {}), results.get("memory", {}).get(_MILLION, {})
+    yield line("the model, assumed", _GPUS * _TFLOPS, "TFLOP/s of eight", _FAR_ROWS * operations / 1e12)
+    if (rate := done.get("tokenizing", {}).get("rate", {}).get("local")) is not None:
+        yield line("tokenizing", _GPUS * rate, "tokens a second of eight", _FAR_ROWS * tokens)
+    if (rate := done.get("transport", {}).get("rate", {}).get("ray_2")) is not None:
+        yield line("vectors through Ray to the disk", rate, "rows a second", _FAR_ROWS)
+    for what, stages in _AROUND.items():
+        seconds = sum(clustering.get(stage, {}).get("seconds", 0.0) for stage in stages)
+        if seconds:
+            yield line(what, 1e6 / seconds, "rows a second", _FAR_ROWS)
 
 
 def _costs(results: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:

@@ -37,6 +37,7 @@ BUDGETS = {
     "memory": 130.0,
     "lineage": 90.0,
     "precision": 30.0,
+    "workers": 120.0,
 }
 
 
@@ -110,7 +111,7 @@ def _steps(name: str, bench: Bench) -> Iterator[dict[str, Any]]:
         "text": (bench.tables.folder,),
         "lineage": (bench.tables.folder, bench.models),
     }
-    if name in ("embedding", "finetuning", "memory", "precision"):
+    if name in ("embedding", "finetuning", "memory", "precision", "workers"):
         yield from part.measure(replace(bench, seconds=BUDGETS[name] if bench.effort == "quick" else None))
     else:
         arguments = (*given.get(name, ()), bench.effort, bench.seed)

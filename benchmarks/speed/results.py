@@ -15,7 +15,7 @@ from erasmo_dagster.errors import ErasmoError, disk_errors
 from erasmo_dagster.experiments.machine import machine
 from erasmo_dagster.files import whole_file
 
-PARTS = ("embedding", "finetuning", "text", "clustering", "memory", "lineage", "precision")
+PARTS = ("embedding", "finetuning", "text", "clustering", "memory", "lineage", "precision", "workers")
 _PACKAGES = (
     *("erasmo-dagster", "numpy", "polars", "duckdb", "scikit-learn", "scipy", "torch", "transformers", "peft"),
     *("accelerate", "sentence-transformers", "dagster", "be-great"),

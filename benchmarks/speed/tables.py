@@ -167,7 +167,7 @@ TARGETS = (
 
 def all_tables(results: Results) -> list[Table]:
     """Every table of a results file that has rows."""
-    tables = [make(results) for make in (targets, embedding, rates, finetuning, clustering, closeness, memory)]
+    tables = [make(results) for make in (targets, embedding, rates, finetuning, clustering, closeness, memory, workers)]
     tables += [listed(name)(results) for name in _LISTED]
     return [table for table in [*tables, errors(results)] if table.rows]
 
@@ -277,6 +277,53 @@ def _by_rows(title: str, what: str, told: Mapping[str, Any]) -> Table:
         head += [f"{rows:,} rows: s", "MB"]
     note = "Memory is the most that a process of its own held, its libraries included."
     return Table(title, tuple(head), tuple(lines), note)
+
+
+def workers(results: Results) -> Table:
+    """What one worker of Ray and two do, beside processes without it."""
+    ways = {
+        "local": "one process",
+        "side_by_side": "two processes that share nothing",
+        "ray_1": "Ray, one worker",
+        "ray_2": "Ray, two workers",
+    }
+    columns = (
+        *(("start_s", "{:,.1f}"), ("few_s", "{:,.1f}"), ("seconds", "{:,.1f}")),
+        *(("driver_mb", "{:,.0f}"), ("worker_mb", "{:,.0f}"), ("ray_mb", "{:,.0f}")),
+    )
+    works = {
+        "embedding": ("embedding", "texts"),
+        "transport": ("vectors that cost nothing", "texts"),
+        "finetuning": ("fine-tuning", "tokens"),
+        "tokenizing": ("tokenizing", "tokens"),
+    }
+    lines = []
+    for name, (what, unit) in works.items():
+        found = results.get("workers", {}).get(name, {})
+        for way, title in ways.items():
+            if told := found.get(way):
+                rate, first = found["rate"][way], found["rate"].get("local") or found["rate"].get("ray_1")
+                cells = (_shown(told.get(key), form) for key, form in columns)
+                times = "1" if rate == first else f"{rate / first:.2f}"
+                lines.append((what, title, f"{told['work']:,} {unit}", f"{rate:,.1f}", times, *cells))
+    head = (
+        "what",
+        "by",
+        "work",
+        "a second",
+        "times the first",
+        "start s",
+        "16 texts s",
+        "work s",
+        "run MB",
+        "worker MB",
+    )
+    note = (
+        "Every worker and process has one core. `start`: until the cluster is there and attached to; `16 texts`: what "
+        "workers, the model in each and sixteen texts take, which is taken off the rate; `run`: memory of the run's "
+        "own process; `worker`: of the largest worker; `Ray`: of all its other processes together."
+    )
+    return Table("One worker of Ray and two", head, tuple(lines), note)
 
 
 def listed(part: str) -> Callable[[Results], Table]:

@@ -240,7 +240,9 @@ def test_a_server_that_is_away_leaves_the_rest_whole(
     release(project, "a", prepare(project, "a", 6))
     with monkeypatch.context() as patch:
         patch.setenv("TEAM_DATABASE_URL", f"postgresql://erasmo:{PASSWORD}@127.0.0.1:1/nowhere")
-        with pytest.raises(TargetError, match=r"team: Got in \$\{TEAM_DATABASE_URL\} a host and port where no server listens"):
+        with pytest.raises(
+            TargetError, match=r"team: Got in \$\{TEAM_DATABASE_URL\} a host and port where no server listens"
+        ):
             send(project)
     assert pointer(project)["release"] == 2
     assert database.rows("select release from erasmo.release") == [(1,)]
@@ -300,7 +302,9 @@ def test_a_variable_that_is_not_set_is_named(
     project = with_targets(TEAM)
     release(project, "a", prepare(project, "a", 4))
     monkeypatch.delenv("TEAM_DATABASE_URL")
-    with pytest.raises(TargetError, match=r"Got \$\{TEAM_DATABASE_URL\} for the target 'team' of publish, which is not set"):
+    with pytest.raises(
+        TargetError, match=r"Got \$\{TEAM_DATABASE_URL\} for the target 'team' of publish, which is not set"
+    ):
         send(project)
 
 
