@@ -117,10 +117,10 @@ def measure(bench: Bench) -> Iterator[dict[str, Any]]:
             key = {"part": "workers", "what": what, "way": way, "rows": sample.id, "plan": repr(plan)}
             found.setdefault(what, {})[way] = bench.pieces.measured(measured, **key)
             shown.update(1)
-            yield {name: {**ways, **_figures(name, ways)} for name, ways in found.items()}
+            yield {name: {**ways, **figures_of(ways)} for name, ways in found.items()}
 
 
-def _figures(what: str, ways: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def figures_of(ways: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """``rate`` of each way without what sixteen texts take, and ``speedup``, ``machine`` and ``overhead`` by them."""
     rate = {way: told["work"] / max(told["seconds"] - told.get("few_s", 0.0), 1e-9) for way, told in ways.items()}
     figures: dict[str, Any] = {"rate": {way: round(value, 2) for way, value in rate.items()}}

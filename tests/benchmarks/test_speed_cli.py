@@ -30,7 +30,9 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
 
     def run(*given: str, **parts: Callable[..., Any]) -> int:
         for name in PARTS:
-            whole = steps if name in ("embedding", "finetuning", "precision") else lambda *_: {"seconds": 1.0}
+            whole = (
+                steps if name in ("embedding", "finetuning", "precision", "workers") else lambda *_: {"seconds": 1.0}
+            )
             whole = sizes if name == "memory" else whole
             part = SimpleNamespace(measure=parts.get(name, whole))
             monkeypatch.setitem(sys.modules, f"benchmarks.speed.{name}", part)

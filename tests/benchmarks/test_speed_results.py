@@ -8,6 +8,8 @@ import pytest
 
 from benchmarks.speed import tables
 from benchmarks.speed.results import begun, pieces_beside, read_results, write_results
+from benchmarks.speed.workers import figures_of
+from docs import make_scale
 from docs.make_performance import PAGE, main
 from erasmo_dagster.errors import ErasmoError
 
@@ -113,3 +115,38 @@ def test_the_page_is_filled_from_results(tmp_path: Path) -> None:
     page.write_text(once.replace("<!-- memory -->", ""), encoding="utf-8")
     with pytest.raises(ErasmoError, match="no marks <!-- memory -->"):
         main(rest, page=page)
+
+
+def told(seconds: float, work: int = 100, **more: float) -> dict[str, Any]:
+    return {"work": work, "seconds": seconds, **more}
+
+
+def test_one_worker_and_two_stand_beside_processes_without_ray() -> None:
+    ways = {"local": told(50.0), "side_by_side": told(25.0)}
+    ways |= {"ray_1": told(60.0, few_s=9.0, start_s=5.0), "ray_2": told(36.0, few_s=10.0, start_s=5.0)}
+    figures = figures_of(ways)
+    assert figures["rate"] == {"local": 2.0, "side_by_side": 4.0, "ray_1": 1.96, "ray_2": 3.85}
+    assert (figures["machine"], figures["speedup"]) == (2.0, 1.962)
+    assert figures["overhead"] == 0.02  # of Ray beside the same work, what a cluster takes to start left out
+    assert figures["speedup_whole"] == round(65 / 41, 3)
+    table = tables.workers({"workers": {"embedding": {**ways, **figures}}})
+    assert [row[1:5] for row in table.rows] == [
+        ("one process", "100 texts", "2.0", "1"),
+        ("two processes that share nothing", "100 texts", "4.0", "2.00"),
+        ("Ray, one worker", "100 texts", "2.0", "0.98"),
+        ("Ray, two workers", "100 texts", "3.9", "1.93"),
+    ]
+
+
+def test_ten_million_rows_are_reckoned_from_what_was_measured() -> None:
+    piece = {"operations": 7.2e12, "tokens": 80_000, "ours": {"rows": 1_000}}
+    workers = {"tokenizing": {"rate": {"local": 250_000.0}}, "transport": {"rate": {"ray_2": 5_000.0}}}
+    memory = {"1000000": {"published_segments": {"seconds": 3.6, "peak_mb": 1.0}}}
+    table = make_scale.far({"embedding": {"bank": {"pieces": [piece]}}, "workers": workers, "memory": memory})
+    assert table.rows == (
+        ("bank", "the model, assumed", "800", "TFLOP/s of eight", "0.03"),  # 10 million times 7.2 billion over 800e12
+        ("bank", "tokenizing", "2,000,000", "tokens a second of eight", "0.11"),
+        ("bank", "vectors through Ray to the disk", "5,000", "rows a second", "0.56"),
+        ("bank", "published", "277,778", "rows a second", "0.01"),
+    )
+    assert make_scale.far({}).rows == ()
