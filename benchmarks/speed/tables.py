@@ -307,16 +307,8 @@ def workers(results: Results) -> Table:
                 times = "1" if rate == first else f"{rate / first:.2f}"
                 lines.append((what, title, f"{told['work']:,} {unit}", f"{rate:,.1f}", times, *cells))
     head = (
-        "what",
-        "by",
-        "work",
-        "a second",
-        "times the first",
-        "start s",
-        "16 texts s",
-        "work s",
-        "run MB",
-        "worker MB",
+        *("what", "by", "work", "a second", "times the first", "start s", "16 texts s", "work s"),
+        *("run MB", "worker MB", "Ray MB"),
     )
     note = (
         "Every worker and process has one core. `start`: until the cluster is there and attached to; `16 texts`: what "

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.quality.tables import plain
 from benchmarks.speed import tables
 from benchmarks.speed.results import begun, pieces_beside, read_results, write_results
 from benchmarks.speed.workers import figures_of
@@ -136,6 +137,7 @@ def test_one_worker_and_two_stand_beside_processes_without_ray() -> None:
         ("Ray, one worker", "100 texts", "2.0", "0.98"),
         ("Ray, two workers", "100 texts", "3.9", "1.93"),
     ]
+    assert "Ray, two workers" in plain(table)
 
 
 def test_ten_million_rows_are_reckoned_from_what_was_measured() -> None:
