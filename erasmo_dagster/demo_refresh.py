@@ -11,7 +11,7 @@ import polars as pl
 import yaml
 
 from erasmo_dagster.settings import Project, dataset_files, load_dataset, open_project
-from erasmo_dagster.show import open_published, print_table
+from erasmo_dagster.show_tables import open_published, print_table
 from erasmo_dagster.store.artifacts import snapshot_path
 from erasmo_dagster.store.sources import ENTITY_KEY
 from erasmo_dagster.store.versions import published_versions, stage_output

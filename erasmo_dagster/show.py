@@ -6,7 +6,6 @@ import csv
 import json
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import duckdb
@@ -15,6 +14,9 @@ from rich.table import Table
 
 from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.settings import Project, load_dataset
+from erasmo_dagster.show_marts import marts_fault
+from erasmo_dagster.show_tables import legible, number, open_published, print_table
+from erasmo_dagster.show_targets import print_targets
 from erasmo_dagster.store.sql import ONE_SELECT, statement_kinds
 
 _WRITE_ELSEWHERE = "write in a database of your own: ATTACH the published file there, read-only"
@@ -24,24 +26,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from erasmo_dagster.defs.instance import RunReport
-
-
-@contextmanager
-def open_published(project: Project) -> Iterator[duckdb.DuckDBPyConnection]:
-    """The published file, read-only, with no way out of it: no other file, no network, no extension."""
-    if not project.published.is_file():
-        raise ErasmoError(
-            f"Got no published file {project.published}", expected="a dataset to have run", fix="erasmo run NAME"
-        )
-    con = duckdb.connect(
-        project.published,
-        read_only=True,
-        config={"enable_external_access": "false", "lock_configuration": "true", "allow_community_extensions": "false"},
-    )
-    try:
-        yield con
-    finally:
-        con.close()
 
 
 def print_query(out: Console, project: Project, query: str, *, format: str, limit: int) -> None:
@@ -157,8 +141,6 @@ def _notes(metadata: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
 def print_status(out: Console, project: Project, instance: dg.DagsterInstance) -> list[str]:
     """One line a dataset: how it is, what is published, what to know. Returns what is wrong, one entry a dataset."""
     from erasmo_dagster.defs.health import WRONG, dataset_health
-    from erasmo_dagster.show_marts import marts_fault
-    from erasmo_dagster.show_targets import print_targets
 
     published: dict[str, tuple[Any, ...]] = {}
     if project.published.is_file():
@@ -194,23 +176,3 @@ def print_models(out: Console, project: Project) -> None:
         for m in found
     ]
     print_table(out, ["model", "size", "state", "revision", "folder"], rows)
-
-
-def print_table(out: Console, names: list[str], rows: list[tuple[Any, ...]]) -> None:
-    """Rows under their names; None is empty."""
-    table = Table(*(escape(legible(name)) for name in names), box=None, pad_edge=False)
-    for row in rows:
-        table.add_row(*("" if value is None else escape(legible(number(value))) for value in row))
-    out.print(table)
-
-
-def legible(text: str) -> str:
-    """A text that does nothing to a terminal: characters that cannot be printed as their escapes."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
-
-
-def number(value: Any) -> str:
-    """A figure with four significant digits; anything else as it is, None as nothing."""
-    if value is None:
-        return ""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

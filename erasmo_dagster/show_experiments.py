@@ -12,7 +12,7 @@ from erasmo_dagster.experiments.run import ExperimentReport, load_results
 from erasmo_dagster.experiments.settings import FULL, ExperimentSettings, find_experiment, merged, ready_experiments
 from erasmo_dagster.settings import Project
 from erasmo_dagster.settings.project import read_yaml, validated
-from erasmo_dagster.show import open_published, print_table
+from erasmo_dagster.show_tables import open_published, print_table
 from erasmo_dagster.store.experiments import experiment_counts
 from erasmo_dagster.store.warehouse import open_warehouse
 

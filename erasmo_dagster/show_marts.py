@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.settings import Project
-from erasmo_dagster.show import open_published, print_table
+from erasmo_dagster.show_tables import open_published, print_table
 from erasmo_dagster.store.marts import read_test_results
 from erasmo_dagster.store.sql import quote
 from erasmo_dagster.store.sql_models import TestResult, load_sql_project

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from erasmo_dagster.settings import Project
-from erasmo_dagster.show import legible, print_table
+from erasmo_dagster.show_tables import legible, print_table
 from erasmo_dagster.store.targets import read_standings
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from rich.markup import escape
 from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.refresh.decision import RefreshPlan
 from erasmo_dagster.settings import Project, check_name
-from erasmo_dagster.show import number, print_table
+from erasmo_dagster.show_tables import number, print_table
 from erasmo_dagster.store.checks import read_checks
 from erasmo_dagster.store.corpus import corpus_of, read_hashes
 from erasmo_dagster.store.versions import STAGES, publications, stage_output

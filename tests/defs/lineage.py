@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from erasmo_dagster.settings import Project
-from erasmo_dagster.show import open_published
+from erasmo_dagster.show_tables import open_published
 from erasmo_dagster.store.warehouse import open_warehouse
 
 Run = Callable[..., dict[str, dict[str, Any]]]

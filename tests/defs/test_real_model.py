@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from erasmo_dagster.settings import open_project
-from erasmo_dagster.show import open_published
+from erasmo_dagster.show_tables import open_published
 from erasmo_dagster.template import create_project
 
 pytestmark = pytest.mark.slow

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from erasmo_dagster.settings import Project
-from erasmo_dagster.show import open_published
+from erasmo_dagster.show_tables import open_published
 from erasmo_dagster.store.versions import stage_output
 from erasmo_dagster.store.warehouse import open_warehouse
 from tests.conftest import DatasetWriter, customers
