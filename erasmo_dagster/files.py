@@ -62,6 +62,25 @@ def whole_file(final: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def link_or_copy(file: Path, to: Path) -> bool:
+    """Have a file that nobody changes at another path too, as a hard link where the disk has them.
+
+    False where the file is gone, or is deleted meanwhile. Raises FileExistsError where ``to`` exists.
+    """
+    try:
+        to.hardlink_to(file)
+    except FileNotFoundError:
+        return False
+    except FileExistsError:  # perhaps a link itself, and what it shares must not be written over
+        raise
+    except OSError:  # another disk, or one without hard links
+        try:
+            shutil.copyfile(file, to)
+        except FileNotFoundError:
+            return False
+    return True
+
+
 def file_sha256(path: Path) -> str:
     """Hexadecimal SHA-256 of a file's bytes."""
     with path.open("rb") as file:
