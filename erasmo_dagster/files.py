@@ -6,13 +6,14 @@ import hashlib
 import shutil
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from glob import escape
 from pathlib import Path
 
 from erasmo_dagster.errors import disk_errors
 
+_STALE = 24 * 3600.0  # seconds after which nobody is working in a folder any more
 _LEFT = 3600.0  # seconds after which nobody is writing a temporary file any more
 
 
@@ -60,6 +61,48 @@ def whole_file(final: Path) -> Iterator[Path]:
             temporary.replace(final)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def link_or_copy(file: Path, to: Path) -> bool:
+    """Have a file that nobody changes at another path too, as a hard link where the disk has them.
+
+    False where the file is gone, or is deleted meanwhile. Raises FileExistsError where ``to`` exists.
+    """
+    try:
+        to.hardlink_to(file)
+    except FileNotFoundError:
+        return False
+    except FileExistsError:  # perhaps a link itself, and what it shares must not be written over
+        raise
+    except OSError:  # another disk, or one without hard links
+        try:
+            shutil.copyfile(file, to)
+        except FileNotFoundError:
+            return False
+    return True
+
+
+def copy_linked(folder: Path, to: Path) -> None:
+    """Copy a folder. Files that are one under several names are one in the copy too, where its disk has links."""
+    made: dict[tuple[int, int], Path] = {}
+    for path in sorted(folder.rglob("*")):
+        copy = to / path.relative_to(folder)
+        if path.is_dir():
+            copy.mkdir(parents=True, exist_ok=True)
+            continue
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        stat = path.stat()
+        first = made.setdefault((stat.st_dev, stat.st_ino), copy)
+        if first is copy or not link_or_copy(first, copy):
+            shutil.copy2(path, copy)
+
+
+def remove_stale(folders: Iterable[Path]) -> None:
+    """Delete folders that a process which was killed has left: those that were made more than a day ago."""
+    for folder in folders:
+        with suppress(FileNotFoundError):  # its owner is just done with it
+            if time.time() - folder.stat().st_mtime > _STALE:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def file_sha256(path: Path) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -60,10 +62,21 @@ run_monitoring:
 {_storage(project)}"""
     file = home / "dagster.yaml"
     current = file.read_text() if file.is_file() else _HEADER
-    if current.startswith(_HEADER) and current != text:
+    if not current.startswith(_HEADER):
+        _tell_of_storage(project, file, current)
+    elif current != text:
         with whole_file(file) as written:
             written.write_text(text)
     return home
+
+
+def _tell_of_storage(project: Project, file: Path, current: str) -> None:
+    """Warn where a ``dagster.yaml`` that is the user's own does not say what ``erasmo.yaml`` says."""
+    named = project.settings.dagster_storage
+    if named is not None and not re.search(rf"^\s+env:\s*['\"]?{named[2:-1]}\b", current, re.MULTILINE):
+        logging.getLogger(__name__).warning(
+            "Got `dagster_storage` in erasmo.yaml, which %s, your own, does not name: write its `storage` there", file
+        )
 
 
 def _storage(project: Project) -> str:

@@ -33,7 +33,7 @@ RestartSec=5
 KillMode=mixed
 TimeoutStopSec=90
 NoNewPrivileges=true
-PrivateTmp=true
+# No PrivateTmp: a Ray cluster on this machine is found by its sockets in /tmp/ray.
 
 [Install]
 WantedBy=multi-user.target

@@ -8,9 +8,10 @@ trainings and embeddings begin anew.
 from __future__ import annotations
 
 import json
-import os
 import shutil
-from contextlib import suppress
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -18,7 +19,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from erasmo_dagster.errors import ErasmoError, disk_errors
-from erasmo_dagster.files import checksums, damaged, whole_folder
+from erasmo_dagster.files import checksums, copy_linked, damaged, link_or_copy, whole_folder
 from erasmo_dagster.settings import Project
 from erasmo_dagster.store.artifacts import version_dir
 from erasmo_dagster.store.schema import SCHEMA_VERSION
@@ -27,6 +28,7 @@ from erasmo_dagster.store.warehouse import open_warehouse, writer_lock
 
 MANIFEST = "backup.json"
 _WAREHOUSE, _ARTIFACTS = "warehouse.duckdb", "artifacts"
+_WORKING = (".backup-", ".restore-")  # folders in the home that are gone when the work ends
 
 
 class Backup(BaseModel):
@@ -56,24 +58,19 @@ def back_up(project: Project, folder: Path) -> Backup:
         raise ErasmoError(f"Got {folder} within {project.home}", expected="a place that is not lost with what it saves")
     folder.parent.mkdir(parents=True, exist_ok=True)
     # Links hold what a publish deletes meanwhile; nothing of a version's files is changed in place.
-    held = project.home / f".backup-{os.getpid()}"
-    try:
-        with whole_folder(folder) as out:
-            versions, published = _copy_warehouse(project, out / _WAREHOUSE, held)
-            with disk_errors(folder):
-                if held.is_dir():
-                    shutil.copytree(held, out / _ARTIFACTS)
-            backup = Backup(
-                made_at=datetime.now(UTC),
-                schema_version=SCHEMA_VERSION,
-                versions=versions,
-                published=published,
-                software={name: version(name) for name in ("erasmo-dagster", "duckdb")},
-                files=checksums(out),
-            )
-            (out / MANIFEST).write_text(backup.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    finally:
-        shutil.rmtree(held, ignore_errors=True)
+    with _working_folder(project, _WORKING[0]) as held, whole_folder(folder) as out:
+        versions, published = _copy_warehouse(project, out / _WAREHOUSE, held)
+        with disk_errors(folder):
+            copy_linked(held, out / _ARTIFACTS)
+        backup = Backup(
+            made_at=datetime.now(UTC),
+            schema_version=SCHEMA_VERSION,
+            versions=versions,
+            published=published,
+            software={name: version(name) for name in ("erasmo-dagster", "duckdb")},
+            files=checksums(out),
+        )
+        (out / MANIFEST).write_text(backup.model_dump_json(indent=2) + "\n", encoding="utf-8")
     return backup
 
 
@@ -81,9 +78,10 @@ def restore(project: Project, folder: Path, *, replace: bool = False) -> tuple[B
     """Put a backup in the place of the project's warehouse and artifacts; the backup, and where the old ones are.
 
     With ``replace`` what is there is set aside in a folder within the home; without, it is an error. Nothing is touched
-    before every file of the backup is found as it was written. No run may be going on: the caller sees to that. The
-    published file is what it was until :func:`~erasmo_dagster.store.publish.mend` builds it from the warehouse. Raises
-    ErasmoError for a folder that is no backup or damaged, and for one of a later release.
+    before every file of the backup is found as it was written, and what fails later leaves all as it was. No run may be
+    going on: the caller sees to that. The published file is what it was until
+    :func:`~erasmo_dagster.store.publish.publish_anew` builds it from the warehouse. Raises ErasmoError for a folder
+    that is no backup or damaged, and for one of a later release.
     """
     backup = _read(folder)
     if backup.schema_version > SCHEMA_VERSION:
@@ -94,23 +92,28 @@ def restore(project: Project, folder: Path, *, replace: bool = False) -> tuple[B
         )
     if (name := damaged(folder, backup.files)) is not None:
         raise ErasmoError(f"Got {folder / name}, which is missing or damaged", expected="a whole backup")
-    there = [path for path in (project.warehouse, project.artifacts) if path.exists()]
-    if there and not replace:
+    if (there := _there(project)) and not replace:
         raise ErasmoError(
             f"Got {there[0]}, which exists", fix="give --replace to set it aside, or restore into another ERASMO_HOME"
         )
-    fresh = project.home / f".restore-{os.getpid()}"
-    with disk_errors(project.home):
-        try:
-            shutil.copytree(folder, fresh)
-            (fresh / _ARTIFACTS).mkdir(exist_ok=True)
-            with writer_lock(project.warehouse, project.settings.lock_timeout):
-                aside = _set_aside(project, there)
-                (fresh / _ARTIFACTS).replace(project.artifacts)
-                (fresh / _WAREHOUSE).replace(project.warehouse)  # last: it names the others
-        finally:
-            shutil.rmtree(fresh, ignore_errors=True)
-    return backup, aside
+    project.home.mkdir(parents=True, exist_ok=True)
+    with disk_errors(project.home), _working_folder(project, _WORKING[1]) as fresh:
+        copy_linked(folder, fresh)
+        (fresh / _ARTIFACTS).mkdir(exist_ok=True)
+        with writer_lock(project.warehouse, project.settings.lock_timeout):
+            return backup, _swap(project, fresh)
+
+
+def working_folders(project: Project) -> Iterator[Path]:
+    """Folders in the home that a backup or a restore works in, or has left where it was killed."""
+    for prefix in _WORKING:
+        yield from project.home.glob(f"{prefix}*")
+
+
+@contextmanager
+def _working_folder(project: Project, prefix: str) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=project.home, ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
 
 
 def _copy_warehouse(project: Project, out: Path, held: Path) -> tuple[dict[str, list[int]], dict[str, int]]:
@@ -126,7 +129,8 @@ def _copy_warehouse(project: Project, out: Path, held: Path) -> tuple[dict[str, 
         for dataset, numbers in versions.items():
             for number in numbers:
                 _link(version_dir(project, dataset, number), held / dataset / str(number))
-        shutil.copyfile(project.warehouse, out)
+        with disk_errors(out.parent.parent):  # and not the warehouse's
+            shutil.copyfile(project.warehouse, out)
     return versions, published
 
 
@@ -142,8 +146,7 @@ def _link(source: Path, target: Path) -> None:
         own = file.relative_to(source)
         if file.is_file() and not any(part.startswith(".") for part in own.parts):  # a hidden one is half-written
             (target / own).parent.mkdir(parents=True, exist_ok=True)
-            with suppress(FileNotFoundError):  # a run has just finished with it
-                (target / own).hardlink_to(file)
+            link_or_copy(file, target / own)  # unless a run has just finished with it
 
 
 def _read(folder: Path) -> Backup:
@@ -153,12 +156,29 @@ def _read(folder: Path) -> Backup:
         raise ErasmoError(f"Got {folder}, which is no backup", expected=f"a folder with {MANIFEST}") from error
 
 
-def _set_aside(project: Project, there: list[Path]) -> Path | None:
-    if not there:
-        return None
-    aside = project.home / f"before-restore-{datetime.now(UTC):%Y%m%dT%H%M%S}"
-    aside.mkdir()
-    leftover = project.warehouse.with_name(project.warehouse.name + ".wal")
-    for path in [*there, *([leftover] if leftover.exists() else [])]:
-        path.replace(aside / path.name)
-    return aside
+def _there(project: Project) -> list[Path]:
+    log = project.warehouse.with_name(project.warehouse.name + ".wal")
+    return [path for path in (project.warehouse, log, project.artifacts) if path.exists()]
+
+
+def _swap(project: Project, fresh: Path) -> Path | None:
+    """Set aside what is there and put what is fresh in its place, or leave all as it was; where the old is."""
+    aside = project.home / f"before-restore-{datetime.now(UTC):%Y%m%dT%H%M%S%f}"
+    there = _there(project)
+    moves = [(path, aside / path.name) for path in there]
+    # The warehouse comes last: it names the others.
+    moves += [(fresh / _ARTIFACTS, project.artifacts), (fresh / _WAREHOUSE, project.warehouse)]
+    done: list[tuple[Path, Path]] = []
+    if there:
+        aside.mkdir()
+    try:
+        for path, to in moves:
+            path.replace(to)
+            done.append((path, to))
+    except BaseException:
+        for path, to in reversed(done):
+            to.replace(path)
+        if there:
+            aside.rmdir()
+        raise
+    return aside if there else None

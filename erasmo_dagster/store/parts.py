@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +19,11 @@ from pathlib import Path
 import duckdb
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from erasmo_dagster.files import whole_file
+from erasmo_dagster.files import link_or_copy, whole_file
 from erasmo_dagster.store.sql import copy_to_parquet, describe, quote, read_parquet
 from erasmo_dagster.store.staging import ENTITY_KEY, Part
+
+_FILE = re.compile(r"\d+-(?P<identity>\w+)-(?P<made_as>\w+)\.parquet")
 
 
 class PartRows(BaseModel):
@@ -101,15 +104,11 @@ def earlier_parts(snapshots: Iterable[Path], made_as: str, folder: Path) -> Earl
             record = _Record.model_validate_json(path.read_bytes())
         except (FileNotFoundError, ValidationError):
             continue
-        if record.made_as != made_as:
+        # A run that was killed between the two leaves a record without its snapshot, or beside one in a single file.
+        if record.made_as != made_as or not snapshot.is_dir():
             continue
         folder.mkdir()
-        files = {}
-        for file in snapshot_files(snapshot):
-            _, identity, own = file.stem.split("-")
-            if own == made_as and identity in record.parts and _link(file, folder / file.name):
-                files[identity] = folder / file.name
-        return Earlier(files, record.parts, records)
+        return Earlier(dict(_own(snapshot, record, folder)), record.parts, records)
     return Earlier({}, {})
 
 
@@ -174,12 +173,11 @@ def _record_of(snapshot: Path) -> Path:
     return snapshot.with_suffix(".parts.json")
 
 
-def _link(file: Path, to: Path) -> bool:
-    try:
-        to.hardlink_to(file)
-    except FileNotFoundError:
-        return False
-    except OSError:  # a disk without hard links
-        with suppress(FileNotFoundError):
-            shutil.copyfile(file, to)
-    return to.exists()
+def _own(snapshot: Path, record: _Record, folder: Path) -> Iterator[tuple[str, Path]]:
+    """Identities of a snapshot's parts that the record tells of, and their files in ``folder``."""
+    with suppress(FileNotFoundError):  # a publish is just removing the snapshot
+        for file in snapshot.iterdir():
+            found, own = _FILE.fullmatch(file.name), folder / file.name
+            known = found and found["made_as"] == record.made_as and found["identity"] in record.parts
+            if found and known and link_or_copy(file, own):
+                yield found["identity"], own

@@ -70,7 +70,8 @@ def with_defaults(url: str) -> str:
         missing = [f"{name}={value}" for name, value in _DEFAULTS.items() if not re.search(rf"\b{name}\s*=", url)]
         return " ".join([url, *missing]) if "=" in url else url
     missing = [f"{name}={value}" for name, value in _DEFAULTS.items() if f"{name}=" not in url.partition("?")[2]]
-    return f"{url}{'&' if '?' in url else '?'}{'&'.join(missing)}" if missing else url
+    between = "" if url.endswith(("?", "&")) else "&" if "?" in url else "?"
+    return f"{url}{between}{'&'.join(missing)}" if missing else url
 
 
 def _refused(text: str, reference: str) -> ErasmoError:

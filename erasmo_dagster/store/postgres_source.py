@@ -44,14 +44,53 @@ _SIGNATURES = """
 SELECT q.tableoid::bigint, count(*), sum(hashtidextended(q.ctid, q.xmin::text::bigint))::text
 FROM {} AS q GROUP BY 1 ORDER BY 1
 """
+# A foreign table sends no row versions, or zeros, and only PostgreSQL's own way to store is known to have them.
+_OTHERS = """
+WITH RECURSIVE members(oid) AS (
+    SELECT {}::regclass::oid
+    UNION SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN members m ON i.inhparent = m.oid
+)
+SELECT count(*) FROM members JOIN pg_catalog.pg_class c USING (oid) WHERE c.relkind = 'f' OR c.relam NOT IN (0, 2)
+"""
 _FIRST_WORD = re.compile(r"(?:\s|\(|--[^\n]*|/\*.*?\*/)*(\w*)", re.DOTALL)
+_TOKEN = re.compile(
+    r"""--[^\n]*|/\*.*?\*/|[eE]'(?:[^'\\]|\\.)*'|'[^']*'|"[^"]*"|\$(\w*)\$.*?\$\1\$|\w+|\s+|.""", re.DOTALL
+)
 _LOST = re.compile("terminating connection|closed the connection|connection (not open|has been closed)|SYSCALL")
 
+# Another server's row versions are others, and so are those of a server that was set back to an earlier moment. Who may
+# not read that much gets when the server was started.
+_SERVER = """
+SELECT s.system_identifier::text, c.timeline_id::text, d.oid::bigint
+FROM pg_catalog.pg_control_system() s, pg_catalog.pg_control_checkpoint() c, pg_catalog.pg_database d
+WHERE d.datname = current_database()
+"""
+_STARTED = """
+SELECT pg_catalog.pg_postmaster_start_time()::text, d.oid::bigint
+FROM pg_catalog.pg_database d WHERE d.datname = current_database()
+"""
 # Columns may come, go and change without a new version of any row.
-_DEFINITION = """
+_COLUMNS = """
 SELECT a.attnum, a.attname, a.atttypid::bigint, a.atttypmod, pg_catalog.pg_get_expr(d.adbin, d.adrelid)
 FROM pg_catalog.pg_attribute a LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
 WHERE a.attrelid = {}::regclass AND a.attnum > 0 AND NOT a.attisdropped ORDER BY 1
+"""
+# So may what texts are made of: the labels of enums and the attributes of composites, within arrays and domains too.
+_TYPES = """
+WITH RECURSIVE kinds(oid, typrelid) AS (
+    SELECT t.oid, t.typrelid FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+    WHERE a.attrelid = {}::regclass AND a.attnum > 0
+    UNION
+    SELECT t.oid, t.typrelid FROM kinds k JOIN pg_catalog.pg_type o ON o.oid = k.oid
+    LEFT JOIN pg_catalog.pg_range r ON r.rngtypid = o.oid
+    LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = o.typrelid AND a.attnum > 0 AND NOT a.attisdropped
+    JOIN pg_catalog.pg_type t ON t.oid IN (o.typelem, o.typbasetype, r.rngsubtype, a.atttypid)
+)
+SELECT k.oid::bigint, e.oid::bigint, e.enumlabel::text FROM kinds k JOIN pg_catalog.pg_enum e ON e.enumtypid = k.oid
+UNION ALL
+SELECT k.oid::bigint, a.attnum::bigint, pg_catalog.concat_ws(' ', a.atttypid, a.atttypmod, a.attname)
+FROM kinds k JOIN pg_catalog.pg_attribute a ON a.attrelid = k.typrelid AND a.attnum > 0 AND NOT a.attisdropped
+ORDER BY 1, 2
 """
 
 Signature = tuple[int, int, str]  # of a partition: its oid, its rows, and the sum over their versions
@@ -105,7 +144,8 @@ def stage_postgres(
 def highest_in_postgres(
     location: Location, table: TableSettings, column: str, check: Callable[[Sequence[str], str], None]
 ) -> tuple[int, object]:
-    """Number of rows of a table or statement, and the highest value of ``column`` as text; the server counts them.
+    """Number of rows of a table or statement, and of ``column`` the highest value and the sum of all values' hashes, as
+    texts; the server finds them. The sum tells of a transaction that began before another and was committed after it.
 
     ``check`` gets the columns, and the table's name for messages. Raises ErasmoError as ``stage_postgres`` does.
     """
@@ -113,11 +153,12 @@ def highest_in_postgres(
         opened = _open(cursor, location, table, TextRules())
         check([one.name for one in opened.columns], location.shown)
         alias = next(one.alias for one in opened.columns if one.name == column)
-        aggregate = f"SELECT count(*), max(q.{alias})::text FROM {opened.source}"
+        hashes = f"""sum(hashtextextended(q.{alias}::text COLLATE "C", 0))::text"""
+        aggregate = f"SELECT count(*), max(q.{alias})::text, {hashes} FROM {opened.source}"
         with _told(location, planning=True):
             cursor.adbc_execute_schema(aggregate)
-        rows, value = _rows(cursor, aggregate, location)[0]
-        return int(rows), value
+        rows, *values = _rows(cursor, aggregate, location)[0]
+        return int(rows), values
 
 
 def seen_in_postgres(location: Location, table: TableSettings) -> list[tuple[str, int]] | None:
@@ -164,7 +205,7 @@ def _open(cursor: Any, location: Location, table: TableSettings, rules: TextRule
 
 
 def _statement(statement: str, location: Location) -> str:
-    """A statement as it may stand between brackets: without the semicolon at its end."""
+    """A statement as it may stand between brackets: without a semicolon, or comments, at its end."""
     found = _FIRST_WORD.match(statement)
     word = found[1].upper() if found else ""
     if word not in ("SELECT", "WITH", "VALUES", "TABLE"):
@@ -173,7 +214,11 @@ def _statement(statement: str, location: Location) -> str:
             expected="one SELECT that only reads",
             fix="mend source.statement",
         )
-    return re.sub(r"[\s;]+$", "", statement)
+    end = 0
+    for token in _TOKEN.finditer(statement):
+        if not (token[0].isspace() or token[0] == ";" or token[0].startswith(("--", "/*"))):
+            end = token.end()
+    return statement[:end]
 
 
 def _named(cursor: Any, location: Location, wanted: str | None) -> tuple[str, bool]:
@@ -199,8 +244,11 @@ def _partitions(opened: _Opened, columns: dict[str, str]) -> Iterator[tuple[list
             yield oids, _digest(read_as, [named[oid] for oid in oids])
 
 
-def _definition(opened: _Opened) -> list[tuple[Any, ...]]:
-    return _rows(opened.cursor, _DEFINITION.format(literal(opened.relation)), opened.location)
+def _definition(opened: _Opened) -> list[list[tuple[Any, ...]]]:
+    """What a row is beside its version: of which server and database, of what columns and types."""
+    server = _tried(opened, _SERVER) or _rows(opened.cursor, _STARTED, opened.location)
+    name = literal(opened.relation)
+    return [server, *(_rows(opened.cursor, query.format(name), opened.location) for query in (_COLUMNS, _TYPES))]
 
 
 def _digest(*content: object) -> str:
@@ -211,18 +259,26 @@ def _signatures(opened: _Opened) -> list[Signature] | None:
     """The partitions of a table that have rows; None where row versions are not to be had."""
     if not opened.stored:
         return None
-    cursor = opened.cursor
-    with _told(opened.location):
-        cursor.execute("SAVEPOINT signatures")
-    try:
-        with _told(opened.location):
-            cursor.execute(_SIGNATURES.format(opened.relation))
-            return [(int(oid), int(rows), str(total)) for oid, rows, total in cursor.fetchall()]
-    except ErasmoError:
-        # A foreign partition, a server before release 14, a right to some columns alone. A lost connection shows next.
-        with _told(opened.location):
-            cursor.execute("ROLLBACK TO signatures")
+    if _tried(opened, _OTHERS.format(literal(opened.relation))) != [(0,)]:
         return None
+    # None for a server before release 14, and for a right to some columns alone.
+    found = _tried(opened, _SIGNATURES.format(opened.relation))
+    return None if found is None else [(int(oid), int(rows), str(total)) for oid, rows, total in found]
+
+
+def _tried(opened: _Opened, query: str) -> list[tuple[Any, ...]] | None:
+    """Rows of a query that the server may not know or allow; None then, and the transaction goes on."""
+    _execute(opened, "SAVEPOINT tried")
+    try:
+        return _rows(opened.cursor, query, opened.location)
+    except ErasmoError:
+        _execute(opened, "ROLLBACK TO tried")  # a lost connection shows here
+        return None
+
+
+def _execute(opened: _Opened, statement: str) -> None:
+    with _told(opened.location):
+        opened.cursor.execute(statement)
 
 
 def _rows(cursor: Any, query: str, location: Location) -> list[tuple[Any, ...]]:

@@ -147,6 +147,16 @@ def mend(project: Project, datasets: Mapping[str, DatasetSettings]) -> bool:
     return True
 
 
+def publish_anew(project: Project, datasets: Mapping[str, DatasetSettings]) -> None:
+    """Build the published file from the warehouse, whatever file is there: belongs after the warehouse was restored.
+
+    Two warehouses that were one may number different publishes alike, so that :func:`mend` sees no difference.
+    """
+    with publishing(project) as (con, candidate):
+        if _last_publish(con) or project.published.exists():
+            _rebuild(con, project, datasets, candidate, lenient=True)
+
+
 def refresh_marts(project: Project, datasets: Mapping[str, DatasetSettings]) -> Build:
     """Build the published file anew from what is published, with the marts as their SQL is now.
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import tempfile
-import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +14,7 @@ import duckdb
 from pydantic import BaseModel, ConfigDict, Field
 
 from erasmo_dagster.errors import ErasmoError
+from erasmo_dagster.files import remove_stale
 from erasmo_dagster.settings import DatasetSettings, Project
 from erasmo_dagster.settings.environment import is_variable
 from erasmo_dagster.store.artifacts import snapshots
@@ -49,7 +48,6 @@ __all__ = [
 ]
 
 _SCHEME = 1
-_STALE = 24 * 3600.0  # seconds
 
 
 class Fingerprint(BaseModel):
@@ -232,10 +230,7 @@ def write_rows(table: Table, settings: DatasetSettings, out: Path, where: str) -
 def workplace(parent: Path) -> Iterator[Path]:
     """A folder in ``parent`` that is gone afterwards, on the disk where its files are to end."""
     parent.mkdir(parents=True, exist_ok=True)
-    for left in parent.glob(".reading-*"):  # by a process that was killed
-        with suppress(FileNotFoundError):  # another process has just ended its reading
-            if time.time() - left.stat().st_mtime > _STALE:
-                shutil.rmtree(left, ignore_errors=True)
+    remove_stale(parent.glob(".reading-*"))
     with tempfile.TemporaryDirectory(prefix=".reading-", dir=parent) as folder:
         yield Path(folder).resolve()
 

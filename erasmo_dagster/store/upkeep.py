@@ -9,8 +9,10 @@ from pathlib import Path
 
 import duckdb
 
+from erasmo_dagster.files import remove_stale
 from erasmo_dagster.settings import Project
 from erasmo_dagster.store.artifacts import delete_version_files
+from erasmo_dagster.store.backup import working_folders
 from erasmo_dagster.store.summaries import forget_summaries
 from erasmo_dagster.store.versions import publications, superseded_versions
 from erasmo_dagster.store.warehouse import delete_version, in_transaction, open_warehouse
@@ -64,6 +66,7 @@ def collect(project: Project, *, present: Collection[str], busy: Collection[str]
             forget_summaries(con)
         con.execute("CHECKPOINT")
     _sweep(project.artifacts, kept, busy)
+    remove_stale(working_folders(project))
     done.freed_bytes = max(0, before - _size(project.artifacts) - project.warehouse.stat().st_size)
     return done
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from erasmo_dagster.defs.instance import write_instance_config
 from erasmo_dagster.defs.services import write_services
 from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.settings import Project, open_project
@@ -123,12 +124,19 @@ def test_systemd_takes_the_units(project: Project, tmp_path: Path) -> None:
         assert "127.0.0.1" in service["ExecStart"] or name == "daemon"
         assert service["WorkingDirectory"] == str(project.root)
         assert Path(shlex.split(service["ExecStart"])[0]).is_file()
-    if verify := shutil.which("systemd-analyze"):
-        done = subprocess.run(
-            [verify, "verify", "--man=no", *(str(folder / f"erasmo-{name}.service") for name in UNITS)],
-            capture_output=True, text=True,
-        )  # fmt: skip
-        assert [line for line in done.stderr.splitlines() if "erasmo-" in line] == []
+        assert "privatetmp" not in {option.lower() for option in service}, "a Ray cluster's sockets are in /tmp/ray"
+    if (analyze := shutil.which("systemd-analyze")) is None:
+        pytest.skip("systemd-analyze is not installed")
+
+    def verified() -> list[str]:
+        units = [str(folder / f"erasmo-{name}.service") for name in UNITS]
+        done = subprocess.run([analyze, "verify", "--man=no", *units], capture_output=True, text=True)
+        return [line for line in done.stderr.splitlines() if "erasmo-" in line]
+
+    assert verified() == []
+    with (folder / "erasmo-code.service").open("a") as file:
+        file.write("\n[Service]\nRestartTheService=always\n")
+    assert len(verified()) == 1, "it does read them"
 
 
 def test_a_folder_that_a_unit_cannot_name_is_refused(project: Project, tmp_path: Path) -> None:
@@ -140,6 +148,24 @@ def test_a_storage_without_its_variable(project: Project, tmp_path: Path) -> Non
     (project.root / "erasmo.yaml").write_text("dagster_storage: ${NOT_SET_ANYWHERE}\n")
     with pytest.raises(ErasmoError, match="NOT_SET_ANYWHERE"):
         write_services(open_project(project.root, project.home), tmp_path / "services", port=3000, code_port=4266)
+
+
+def test_a_storage_that_a_dagster_yaml_of_ones_own_leaves_out_is_told_of(
+    project: Project, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (project.root / "erasmo.yaml").write_text("dagster_storage: ${TEAM_DAGSTER_URL}\n")
+    monkeypatch.setenv("TEAM_DAGSTER_URL", "postgresql://me:hush@127.0.0.1/runs")
+    project = open_project(project.root, project.home)
+    file = write_instance_config(project) / "dagster.yaml"
+    assert caplog.text == ""
+    own = file.read_text().partition("\n")[2]
+    file.write_text(own)
+    write_instance_config(project)
+    assert caplog.text == ""
+    file.write_text(own.partition("storage:")[0])
+    write_instance_config(project)
+    assert f"{file}, your own, does not name" in caplog.text
+    assert file.read_text() == own.partition("storage:")[0]
 
 
 def test_a_url_in_the_file_is_refused_and_not_shown(project: Project) -> None:

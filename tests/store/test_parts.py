@@ -300,6 +300,35 @@ def test_a_run_that_is_killed_while_it_writes_leaves_the_snapshot(
     assert table.snapshot().rows == 25
 
 
+@pytest.mark.parametrize("before", ["nothing", "a file", "parts"])
+@pytest.mark.parametrize("killed_at", ["source.parquet", "snapshot.parquet"])
+def test_a_run_that_is_killed_between_the_record_and_the_snapshot_holds_up_no_other(
+    table: Table, monkeypatch: pytest.MonkeyPatch, before: str, killed_at: str
+) -> None:
+    three_months(table)
+    table.snapshot()
+    if before != "nothing":
+        out, in_parts = snapshot_path(table.project, "customers", 2), before == "parts"
+        snapshot_source("customers", table.dataset, table.project, out, in_parts=in_parts)
+    table.write("month=1/rows.parquet", range(10, 15), age=60)
+    rename = Path.rename
+
+    def killed(path: Path, to: Path) -> Path:
+        if path.name == killed_at:  # what is there is to give way, or is gone and the new one to take its place
+            raise KeyboardInterrupt
+        return rename(path, to)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "rename", killed)
+        with pytest.raises(KeyboardInterrupt):
+            table.snapshot()
+    assert snapshot_path(table.project, "customers", 2).with_suffix(".parts.json").is_file()
+    assert table.look().fingerprint.rows == 25
+    table.version = 1
+    assert table.snapshot().rows == 25
+    assert table.snapshot().rows_read == 0
+
+
 CELLS = st.none() | st.integers(-5, 5) | st.sampled_from(["a", "", "07", "1.5"])
 FILES = st.lists(
     st.tuples(st.sampled_from(["1", "02", "x", "2024-01-01"]), st.lists(CELLS, max_size=4)), min_size=2, max_size=4

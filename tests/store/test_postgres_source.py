@@ -209,6 +209,9 @@ def test_statements(crm: PostgresReader) -> None:
     with_comments = "-- what we sell\nWITH big AS (SELECT * FROM t WHERE id > 1) /* all; */ SELECT * FROM big -- end"
     assert sorted(crm.statement(with_comments)["x"]) == ["a2", "a3"]
     assert crm.statement("(SELECT id FROM t) UNION ALL VALUES (10);\n")["id"].sort().to_list() == [1, 2, 3, 10]
+    odd = """SELECT id, E'it\\'s; --' AS x, $a$; -- $a$ AS y, ';''x' AS "z;" FROM t"""
+    for end in ("; -- the end", ";;\n/* a; */ -- b;", " -- ';", "/* /* nested */ ; */"):
+        assert crm.statement(odd + end).row(0)[2:] == ("it's; --", "; -- ", ";'x")
     assert "two columns named 'id' in the statement on" in crm.no_statement("SELECT * FROM t a JOIN t b USING (x)")
     for statement, said in {
         "DELETE FROM t": "begins with DELETE, expected one SELECT",
@@ -286,6 +289,13 @@ def test_time_limits_are_added_where_there_are_none() -> None:
     assert with_defaults("host=h connect_timeout = 3").count("connect_timeout") == 1
     assert "/d?connect_timeout=10&" in with_defaults("postgresql://u:p@h/d")
     assert with_defaults("nothing") == "nothing"
+
+
+def test_a_url_with_an_open_end(crm: PostgresReader) -> None:
+    crm.sql("CREATE TABLE t AS SELECT i AS id FROM generate_series(1, 3) i")
+    for end in ("?", "?connect_timeout=3", "?connect_timeout=3&"):
+        crm.connect(crm.url + end)
+        assert crm.table("t").height == 3
 
 
 def test_a_table_that_the_user_may_not_read(crm: PostgresReader) -> None:
