@@ -103,7 +103,7 @@ def _send(
 def _copy(target: Target, file: PublishedFile, settings: PostgresTarget | ParquetTarget) -> Written:
     seen, release = target.release(), file.release
     if seen == Seen(release.number, release.digest):
-        return Written(0, 0)
+        return Written(0, 0, target.tidy())
     if seen is not None and seen.number >= release.number:
         raise ErasmoError(
             f"Got release {release.number} for a target that is at "
