@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, field_validator
 
@@ -14,6 +15,7 @@ _NAME = r"^[a-z][a-z0-9_]{0,47}$"
 # A release adds `_r` and its number, and PostgreSQL cuts names after 63 bytes.
 _SCHEMA = r"^[a-z_][a-z0-9_]{0,47}$"
 _VARIABLE = re.compile(r"\$\{\w+\}")
+_CONTAINERS = ("abfs", "abfss", "az")  # whose addresses may be of the form container@account
 _KINDS = ("duckdb", "postgresql", "parquet")
 
 
@@ -90,7 +92,7 @@ class ParquetTarget(CopyTarget):
     @field_validator("path", "endpoint_url")
     @classmethod
     def _no_secret_in_it(cls, value: str | None) -> str | None:
-        if value is not None and "@" in urlsplit(value).netloc:
+        if value is not None and has_user(value):
             raise ValueError("got an address with a user in it, expected keys in environment variables alone")
         return value
 
@@ -126,6 +128,21 @@ def check_targets(targets: tuple[TargetSettings, ...]) -> tuple[TargetSettings, 
     if len(set(places)) < len(places):
         raise ValueError("got two targets that write to one place, expected another `schema` or `path`")
     return targets
+
+
+def has_user(address: str) -> bool:
+    """Whether there is a user or a password in an address; in one of Azure's, a container may stand in their place."""
+    scheme, _, rest = address.rpartition("://") if "::" in address else address.partition("://")
+    user, found, _ = re.split(r"[/?#]", rest, maxsplit=1)[0].rpartition("@")
+    return bool(found) and (":" in user or scheme.rpartition("::")[2] not in _CONTAINERS)
+
+
+def place_digest(target: TargetSettings) -> str:
+    """A short digest of where a target is, by which what was published elsewhere under its name is told apart.
+
+    A ``${VARIABLE}`` counts by its name: its value may be a password.
+    """
+    return hashlib.sha256(json.dumps([target.kind, *_place(target)]).encode()).hexdigest()[:12]
 
 
 def _place(target: TargetSettings) -> tuple[str, ...]:

@@ -13,6 +13,9 @@ import duckdb
 from erasmo_dagster.settings import Project
 from erasmo_dagster.store.warehouse import open_warehouse
 
+# Of what is written into a candidate that is built already, which is little.
+_CONFIG: dict[str, str | bool | int | float | list[str]] = {"threads": 1, "memory_limit": "512MB"}
+
 
 @contextmanager
 def publishing(project: Project) -> Iterator[tuple[duckdb.DuckDBPyConnection, Path]]:
@@ -28,6 +31,14 @@ def publishing(project: Project) -> Iterator[tuple[duckdb.DuckDBPyConnection, Pa
         _candidate_file(candidate),
     ):
         yield con, candidate
+
+
+@contextmanager
+def editing(candidate: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """The candidate, open for a small change, which is in that one file when the block ends."""
+    with duckdb.connect(candidate, config=_CONFIG) as file:
+        yield file
+        file.execute("CHECKPOINT")
 
 
 def put_in_place(candidate: Path, published: Path) -> None:

@@ -149,9 +149,9 @@ _COMMENTS = {
     "publish_log": "One row per publish: what was published when, by which run, from which state of the source.",
     "publish_log.fingerprint": "Short hash of the source's columns and rows.",
     "publish_log.figures": "The version's figures by name, JSON.",
-    "publish_log.targets": "Where copies of the file went after this publish, JSON: by target its kind, the release "
-    "that its readers have, since when, and the error where one failed. Null where there are no other targets, and in "
-    "a copy for the newest publish.",
+    "publish_log.targets": "Where copies of the file went after this publish, JSON: by target its kind, a hash of "
+    "where it is, the release that its readers have, since when, and the error where one failed. Null where there are "
+    "no other targets, and in a copy for the newest publish.",
     "publish_log.reason": "What started the run and what was decided, or who published it otherwise.",
     **EXPERIMENT_COMMENTS,
 }

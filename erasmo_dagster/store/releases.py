@@ -15,11 +15,10 @@ from pathlib import Path
 import duckdb
 
 from erasmo_dagster.settings import Project
+from erasmo_dagster.store.candidate import editing
 from erasmo_dagster.store.marts import INFO
 from erasmo_dagster.store.sql import quote
 from erasmo_dagster.store.warehouse import first_row, now, one_row, open_warehouse
-
-_CONFIG: dict[str, str | bool | int | float | list[str]] = {"threads": 1, "memory_limit": "512MB"}
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ def stamp(con: duckdb.DuckDBPyConnection, project: Project, candidate: Path) -> 
     ``con`` is the warehouse, in which :func:`record` writes it down.
     """
     last = _last(con)
-    with duckdb.connect(candidate, config=_CONFIG) as file:
+    with editing(candidate) as file:
         # Whoever has the file alone needs no digest, and no time is spent on it.
         digest = _digest(file) if project.settings.copies else ""
         (publish_id,) = one_row(file.execute("SELECT coalesce(max(publish_id), 0) FROM publish_log"))
@@ -56,7 +55,6 @@ def stamp(con: duckdb.DuckDBPyConnection, project: Project, candidate: Path) -> 
             "digest": release.digest,
         }
         file.executemany(f"INSERT INTO {INFO} VALUES (?, ?)", list(rows.items()))
-        file.execute("CHECKPOINT")
     return release
 
 

@@ -20,7 +20,7 @@ BATCH_ROWS = 10_000
 
 
 @dataclass(frozen=True)
-class Column:
+class FileColumn:
     """A column of the published file; ``kind`` is DuckDB's type."""
 
     name: str
@@ -33,7 +33,7 @@ class Table:
     """A table or view of the published file."""
 
     name: str
-    columns: tuple[Column, ...]
+    columns: tuple[FileColumn, ...]
     comment: str | None
 
 
@@ -57,7 +57,7 @@ class Seen:
 class Target(Protocol):
     """A place that gets whole releases, each of which its readers see at once or not at all.
 
-    Both methods raise ErasmoError without any secret in it; readers then see what they saw before.
+    All methods raise ErasmoError without any secret in it; readers then see what they saw before.
     """
 
     def release(self) -> Seen | None:
@@ -65,7 +65,14 @@ class Target(Protocol):
         ...
 
     def publish(self, file: PublishedFile) -> Written:
-        """Copy a release, let readers see it, and remove the old ones that are not kept."""
+        """Copy a release, let readers see it, and remove the old ones that are not kept.
+
+        Kept are as many as the settings say, but none that has a table or a column which the new one has not.
+        """
+        ...
+
+    def tidy(self) -> tuple[str, ...]:
+        """Remove releases that are not kept and could not be removed before; what still stays, one line each."""
         ...
 
 
@@ -94,7 +101,7 @@ class PublishedFile:
                 Table(
                     name,
                     tuple(
-                        Column(column, kind, told.get((name, column)))
+                        FileColumn(column, kind, told.get((name, column)))
                         for column, kind in describe(con, f"SELECT * FROM {quote(name)}")
                     ),
                     comment,
@@ -141,10 +148,3 @@ def attached(path: Path, spill: Path) -> Iterator[duckdb.DuckDBPyConnection]:
         yield con
     finally:
         con.close()
-
-
-def hidden(text: str, secrets: Sequence[str]) -> str:
-    """A text in one line, with every secret in it replaced by stars."""
-    for secret in sorted(filter(None, secrets), key=len, reverse=True):
-        text = text.replace(secret, "***")
-    return " ".join(text.split())

@@ -8,29 +8,45 @@ and goes with the next publish.
 from __future__ import annotations
 
 import json
-import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import duckdb
-import pyarrow as pa
 
-from erasmo_dagster.errors import ErasmoError, disk_fault
+from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.files import whole_file
 from erasmo_dagster.settings import ParquetTarget, expand
+from erasmo_dagster.settings.targets import has_user
 from erasmo_dagster.store.candidate import sync
-from erasmo_dagster.store.targets.base import PublishedFile, Seen, Table, Written, hidden
-from erasmo_dagster.store.targets.parquet_tables import select_plain, write_parts
+from erasmo_dagster.store.targets.base import PublishedFile, Seen, Table, Written
+from erasmo_dagster.store.targets.parquet_errors import is_of_the_store, store_fault
+from erasmo_dagster.store.targets.parquet_tables import check_digits, select_plain, write_parts
 
 POINTER, MANIFEST = "latest.json", "release.json"
 _FOLDER = re.compile(r"release-(\d{8,})")
-_SECRETS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
-_PACKAGES = {"s3": "'erasmo-dagster[s3]'", "gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs", "az": "adlfs"}
+_PACKAGES = {
+    "s3": "'erasmo-dagster[s3]'",
+    "gs": "gcsfs",
+    "gcs": "gcsfs",
+    "az": "adlfs",
+    "abfs": "adlfs",
+    "abfss": "adlfs",
+}
+
+Columns = frozenset[tuple[str, str]]  # names of a table and of a column
+
+
+@dataclass(frozen=True)
+class _Manifest:
+    """What publishing goes by in a manifest, or in the pointer."""
+
+    seen: Seen
+    columns: Columns
 
 
 class ParquetPublisher:
@@ -65,23 +81,31 @@ class ParquetPublisher:
             text = json.dumps(told, indent=2, ensure_ascii=False).encode()
             store.write(f"{folder}/{MANIFEST}", text)
             store.write(POINTER, text)
-            notes = store.remove_old(number, self._settings.keep)
+            notes = store.remove_old(number, _columns(tables), self._settings.keep)
         return Written(sum(table["rows"] for table in tables.values()), len(tables), tuple(notes))
+
+    def tidy(self) -> tuple[str, ...]:
+        """Remove old folders that could not be removed before."""
+        with self._store() as store:
+            told = store.pointer()
+            if told is None:
+                return ()
+            return tuple(store.remove_old(told.seen.number, told.columns, self._settings.keep))
 
     @contextmanager
     def _store(self) -> Iterator[_Store]:
         where = f"in publish, target {self._settings.name!r}"
         path = expand(self._settings.path, where)
         endpoint = expand(self._settings.endpoint_url, where) if self._settings.endpoint_url else None
-        secrets = [os.environ.get(name, "") for name in _SECRETS]
+        local = "://" not in path
         try:
             yield _open(path, endpoint, self._root)
         except (ErasmoError, duckdb.Error):
             raise
         except Exception as error:
-            if not _is_of_the_store(error):
+            if not is_of_the_store(error):
                 raise
-            raise _fault(error, self._settings.path, secrets) from None
+            raise store_fault(error, self._settings.path, local=local) from None
 
 
 class _Store:
@@ -92,16 +116,21 @@ class _Store:
 
     def release(self) -> Seen | None:
         """The release that the pointer names."""
+        told = self.pointer()
+        return None if told is None else told.seen
+
+    def pointer(self) -> _Manifest | None:
+        """What the pointer says; None where there is none."""
         self._fs.invalidate_cache()
         try:
-            told = json.loads(self._fs.cat_file(self._path(POINTER)))
-            return Seen(int(told["release"]), str(told["digest"]))
+            content = self._fs.cat_file(self._path(POINTER))
         except FileNotFoundError:
             return None
-        except (ValueError, KeyError, TypeError):
+        if (told := _manifest(content)) is None:
             raise ErasmoError(
                 f"Got a {POINTER} that names no release", expected="the file that publishing writes", fix="delete it"
-            ) from None
+            )
+        return told
 
     @contextmanager
     def create(self, name: str) -> Iterator[Any]:
@@ -139,17 +168,31 @@ class _Store:
             if not shown or not self._fs.exists(self._path(f"{folder}/{MANIFEST}")):
                 self.remove(folder)
 
-    def remove_old(self, current: int, keep: int) -> list[str]:
-        """Remove the folders beyond the newest ``keep``; what could not be removed is told."""
+    def remove_old(self, current: int, columns: Columns, keep: int) -> list[str]:
+        """Remove the folders beyond the newest ``keep``, and those before it that have more than its ``columns``.
+
+        What the newest has not any more may be what nobody is to see. What could not be removed is told.
+        """
         notes = []
-        for folder in list(self._folders().values())[keep:]:
+        before = [folder for number, folder in self._folders().items() if number < current]
+        for age, folder in enumerate(before, start=1):
             try:
+                if age < keep and self._has_only(columns, folder):
+                    continue
                 # Without its manifest it is no release any more, whatever stops the rest.
-                self._fs.rm_file(self._path(f"{folder}/{MANIFEST}"))
+                if self._fs.exists(self._path(f"{folder}/{MANIFEST}")):
+                    self._fs.rm_file(self._path(f"{folder}/{MANIFEST}"))
                 self.remove(folder)
             except OSError:
                 notes.append(f"the folder {folder} stays for now: it could not be removed")
         return notes
+
+    def _has_only(self, columns: Columns, folder: str) -> bool:
+        try:
+            told = _manifest(self._fs.cat_file(self._path(f"{folder}/{MANIFEST}")))
+        except FileNotFoundError:
+            return False
+        return told is not None and told.columns <= columns
 
     def _folders(self) -> dict[int, str]:
         """Number -> name of the releases' folders, the newest first."""
@@ -169,7 +212,7 @@ class _Store:
 def _open(path: str, endpoint: str | None, root: Path) -> _Store:
     import fsspec
 
-    if any("@" in urlsplit(address).netloc for address in (path, endpoint or "")):
+    if has_user(path) or has_user(endpoint or ""):
         raise ErasmoError("Got an address with a user in it", expected="keys in environment variables of their own")
     protocol, marked, _ = path.partition("://")
     if not marked:
@@ -192,6 +235,7 @@ def _open(path: str, endpoint: str | None, root: Path) -> _Store:
 
 def _write(store: _Store, file: PublishedFile, table: Table, folder: str) -> dict[str, Any]:
     """Write a table's parts; what the manifest says of it."""
+    check_digits(file, table)
     with file.batches(select_plain(table)) as batches:
         schema = batches.schema
         parts = write_parts(batches, lambda part: store.create(f"{folder}/{table.name}/{part}"))
@@ -206,19 +250,14 @@ def _write(store: _Store, file: PublishedFile, table: Table, folder: str) -> dic
     }
 
 
-def _is_of_the_store(error: Exception) -> bool:
-    """Whether an error comes from the disk, the network or the object store, and not from a fault of ours."""
-    return isinstance(error, (OSError, pa.ArrowException)) or type(error).__module__.split(".")[0] in {
-        *("botocore", "aiobotocore", "aiohttp", "s3fs", "gcsfs", "google", "adlfs", "azure", "fsspec"),
-    }
+def _manifest(content: bytes) -> _Manifest | None:
+    """What is in a manifest or the pointer; None where it is not what publishing writes."""
+    try:
+        told = json.loads(content)
+        return _Manifest(Seen(int(told["release"]), str(told["digest"])), _columns(told["tables"]))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
 
 
-def _fault(error: Exception, path: str, secrets: list[str]) -> ErasmoError:
-    if (fault := disk_fault(error, Path(path))) is not None and "://" not in path:
-        return ErasmoError(fault.got, expected=fault.expected, fix="free some space there, or change its permissions")
-    said = hidden(str(error), secrets)[:200]
-    return ErasmoError(
-        f"Got {type(error).__name__} where {path} was to be written" + (f" ({said})" if said else ""),
-        expected="a place that can be written",
-        fix="see that it is there, and that the credentials in the environment may write it",
-    )
+def _columns(tables: Mapping[str, Any]) -> Columns:
+    return frozenset((name, column["name"]) for name, table in tables.items() for column in table["columns"])

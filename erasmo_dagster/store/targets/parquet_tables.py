@@ -9,8 +9,9 @@ from typing import Any
 
 import pyarrow as pa
 
+from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.store.sql import quote
-from erasmo_dagster.store.targets.base import Column, Table
+from erasmo_dagster.store.targets.base import FileColumn, PublishedFile, Table
 
 # A part is closed once it is as long as this; a row group holds this many rows, or fewer that are this large.
 PART_BYTES = 256 << 20
@@ -48,7 +49,7 @@ def select_plain(table: Table) -> str:
     return f"SELECT {columns} FROM {quote(table.name)}"
 
 
-def _plain(column: Column) -> str:
+def _plain(column: FileColumn) -> str:
     name, kind = quote(column.name), column.kind
     if _PLAIN.fullmatch(kind):
         return name
@@ -58,6 +59,22 @@ def _plain(column: Column) -> str:
         listed = _ARRAY.sub("[]", kind)
         return name if listed == kind else f"CAST({name} AS {listed})"
     return f"CAST(to_json({name}) AS VARCHAR)" if _TO_JSON.fullmatch(kind) else f"CAST({name} AS VARCHAR)"
+
+
+def check_digits(file: PublishedFile, table: Table) -> None:
+    """Raise ErasmoError where a number has more digits than a DECIMAL holds, which is what a HUGEINT becomes."""
+    for column in table.columns:
+        if column.kind not in ("HUGEINT", "UHUGEINT"):
+            continue
+        name, limit = quote(column.name), "9" * 38
+        beyond = f"{name} > {limit}" + (f" OR {name} < -{limit}" if column.kind == "HUGEINT" else "")
+        (found,) = file.value(f"SELECT coalesce(bool_or({beyond}), false) FROM {quote(table.name)}")
+        if found:
+            raise ErasmoError(
+                f"Got a number of more than 38 digits in {table.name}.{column.name}",
+                expected="numbers that fit DECIMAL(38, 0) in Parquet",
+                fix="cast the column to DOUBLE or VARCHAR in the mart, or list the table under leave_out",
+            )
 
 
 def write_parts(

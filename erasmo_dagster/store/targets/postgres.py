@@ -6,21 +6,21 @@ the next. Schemas of old releases go last, each in a transaction of its own.
 
 from __future__ import annotations
 
-import re
 import time
 from contextlib import AbstractContextManager
 
 from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.settings import PostgresTarget
 from erasmo_dagster.store.sql import literal, quote
-from erasmo_dagster.store.targets.base import Column, PublishedFile, Seen, Table, Written
-from erasmo_dagster.store.targets.postgres_catalog import drop_release
+from erasmo_dagster.store.targets.base import FileColumn, PublishedFile, Seen, Table, Written
+from erasmo_dagster.store.targets.postgres_catalog import drop_release, home_of, number_of, read_shapes
+from erasmo_dagster.store.targets.postgres_columns import map_columns, short
 from erasmo_dagster.store.targets.postgres_session import ServerError, Session, connected
-from erasmo_dagster.store.targets.postgres_types import map_columns, short
-from erasmo_dagster.store.targets.postgres_views import RELEASE, View, Views
+from erasmo_dagster.store.targets.postgres_views import BUSY, RELEASE, View, Views
 
 _OURS = "A release of erasmo"  # how a schema's comment begins that is ours to drop
 _DROP_WAIT = "1s"
+_IN_USE = BUSY | {"2BP01"}  # the last: others depend on it
 _PAUSE = 0.2  # seconds
 
 
@@ -56,6 +56,19 @@ class PostgresPublisher:
             views.move(current, number, shown, lambda: self._write_release(session, file, shown))
             notes = self._drop_old(session, number)
         return Written(sum(rows for rows, _ in loaded), len(tables), tuple(notes))
+
+    def tidy(self) -> tuple[str, ...]:
+        """Drop old releases that somebody has read before."""
+        with self._connected() as session:
+            seen, _ = self._current(session)
+            if seen is None or not self._not_kept(session, seen.number):
+                return ()
+            self._alone(session)
+            seen, names = self._current(session)  # by now
+            if seen is None:
+                return ()
+            Views(session, self._schema, names, wait=self._wait).make_plain(seen.number)
+            return tuple(self._drop_old(session, seen.number))
 
     def _connected(self) -> AbstractContextManager[Session]:
         return connected(self._settings.url, f"the target {self._settings.name!r} of publish")
@@ -94,7 +107,7 @@ class PostgresPublisher:
                 drop_release(session, home)
 
     def _new_schema(self, session: Session, number: int) -> str:
-        home = f"{self._schema}_r{number}"
+        home = home_of(self._schema, number)
         session.run(f"CREATE SCHEMA IF NOT EXISTS {quote(self._schema)}")
         session.run(f"CREATE SCHEMA {quote(home)}")
         session.run(f"COMMENT ON SCHEMA {quote(home)} IS {literal(f'{_OURS}: read {self._schema} instead.')}")
@@ -121,29 +134,43 @@ class PostgresPublisher:
         rows = session.rows(
             "SELECT nspname::text FROM pg_namespace WHERE obj_description(oid, 'pg_namespace') LIKE $1", f"{_OURS}%"
         )
-        found = {
-            int(match[1]): name for (name,) in rows if (match := re.fullmatch(f"{self._schema}_r([0-9]{{1,9}})", name))
-        }
+        found = {number: name for (name,) in rows if (number := number_of(self._schema, name)) is not None}
         return dict(sorted(found.items(), reverse=True))
 
     def _drop_old(self, session: Session, current: int) -> list[str]:
-        """Drop the releases beyond those that are kept; what stays, since somebody reads it, is told."""
-        notes, releases = [], self._releases(session)
-        kept = [number for number in releases if number <= current][: self._settings.keep]
-        for home in (home for number, home in releases.items() if number not in kept):
+        """Drop the releases that are not kept; what stays, since somebody reads it for instance, is told."""
+        notes = []
+        for home in self._not_kept(session, current):
             try:
                 with session.transaction():
                     session.run(f"SET LOCAL lock_timeout = '{_DROP_WAIT}'")
                     drop_release(session, home)
-            except ServerError:
-                notes.append(f"the schema {home} stays for now: something uses it")
+            except ServerError as error:
+                why = "something uses it" if error.sqlstate in _IN_USE else str(error)
+                notes.append(f"the schema {home} stays for now: {why}")
+                if not error.sqlstate:  # the connection is lost, and readers have the release
+                    break
         return notes
+
+    def _not_kept(self, session: Session, current: int) -> list[str]:
+        """Schemas of older releases: those beyond ``keep``, and those that have more than the current one's columns.
+
+        What the current one has not any more may be what nobody is to see.
+        """
+        releases = {number: home for number, home in self._releases(session).items() if number <= current}
+        columns = _columns(session, home_of(self._schema, current))
+        kept = list(releases)[: self._settings.keep]
+        return [
+            home
+            for number, home in releases.items()
+            if number != current and (number not in kept or not _columns(session, home) <= columns)
+        ]
 
 
 def _load(session: Session, file: PublishedFile, table: Table, home: str) -> tuple[int, View]:
     """Create a table in the release's schema and fill it; its rows, and the view that is to show it."""
 
-    def has_infinite(column: Column) -> bool:
+    def has_infinite(column: FileColumn) -> bool:
         held = file.value(f"SELECT coalesce(bool_or(NOT isfinite({quote(column.name)})), false) FROM {source}")
         return bool(held[0])
 
@@ -173,7 +200,11 @@ def _load(session: Session, file: PublishedFile, table: Table, home: str) -> tup
     return loaded, View(name, tuple(comments.items()), table.comment)
 
 
-def _comment(column: Column, name: str) -> str | None:
+def _columns(session: Session, home: str) -> set[tuple[str, str]]:
+    return {(table, column) for table, shape in read_shapes(session, home).items() for column, _ in shape}
+
+
+def _comment(column: FileColumn, name: str) -> str | None:
     if name == column.name:
         return column.comment
     return " ".join(filter(None, [column.comment, f"Called {column.name} in DuckDB."]))

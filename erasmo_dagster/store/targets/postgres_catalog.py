@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 
@@ -16,7 +17,10 @@ _GRANTEE = "CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid
 
 @dataclass(frozen=True)
 class There:
-    """What has a view's name now; ``homes`` are the schemas of the tables that it reads."""
+    """What has a view's name now.
+
+    ``homes`` are the schemas of the tables that it reads; a view that is ``by_row`` reads one of its own schema too.
+    """
 
     oid: int
     kind: str
@@ -24,6 +28,18 @@ class There:
     options: str
     shape: Shape
     homes: frozenset[str]
+    by_row: bool
+
+
+def home_of(schema: str, number: int) -> str:
+    """The schema of a release's tables."""
+    return f"{schema}_r{number}"
+
+
+def number_of(schema: str, home: str) -> int | None:
+    """The release whose tables are in the schema ``home``; None where its name is not one of a release."""
+    match = re.fullmatch(f"{re.escape(schema)}_r([0-9]{{1,9}})", home)
+    return int(match[1]) if match else None
 
 
 def read_there(session: Session, schema: str, names: Set[str]) -> dict[str, There]:
@@ -39,7 +55,7 @@ def read_there(session: Session, schema: str, names: Set[str]) -> dict[str, Ther
     )
     shapes = read_shapes(session, schema)
     return {
-        name: There(oid, kind, owner, options, shapes.get(name, ()), frozenset(homes) - {schema})
+        name: There(oid, kind, owner, options, shapes.get(name, ()), frozenset(homes) - {schema}, schema in homes)
         for name, oid, kind, owner, options, homes in rows
         if name in names
     }

@@ -3,14 +3,16 @@
 Before the move every view is made to show two releases, of which the row in the table ``release`` lets one through. To
 change that row moves all views at once, for each query by what it sees of the table: no lock on a view is needed, and a
 query that joins two views has both of one release. Once every transaction has ended that may see the row as it was, the
-views are made plain again. A view whose columns change is made anew in the move itself.
+views are made plain again. Until then a view keeps every release that it shows, whatever is published meanwhile. Who
+sees the row of yet another one gets an error, and never a view without rows. A view whose columns change is made anew
+in the move itself.
 """
 
 from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from erasmo_dagster.errors import ErasmoError
@@ -22,13 +24,15 @@ from erasmo_dagster.store.targets.postgres_catalog import (
     check_unused,
     forget_grants,
     grants,
+    home_of,
+    number_of,
     read_shapes,
     read_there,
 )
 from erasmo_dagster.store.targets.postgres_session import ServerError, Session
 
 RELEASE = "release"  # the table beside the views
-_BUSY = {"57014", "55P03", "40P01"}  # a statement ended by its time limit, a lock not had, a deadlock
+BUSY = {"57014", "55P03", "40P01"}  # a statement ended by its time limit, a lock not had, a deadlock
 _PAUSE = (0.1, 0.5)  # seconds
 _BRIEF = 500  # milliseconds that readers wait behind us, at most
 _GRACE = 30.0  # seconds that other transactions have to end; views that are not plain yet are so after the next move
@@ -49,17 +53,15 @@ class View:
 
 @dataclass(frozen=True)
 class _Plan:
-    """A move from release ``current`` to ``number``: what is wanted, what is there, and the columns before and after.
+    """A move to the release ``number``: what is wanted, what is there, and the tables' columns by release.
 
     Views of ``stay`` can be replaced, those of ``change`` have to go, or to go and come back.
     """
 
-    current: int | None
     number: int
     wanted: dict[str, View]
     held: dict[str, There]
-    before: dict[str, Shape]
-    after: dict[str, Shape]
+    shapes: Mapping[int, Mapping[str, Shape]]
     stay: list[str]
     change: dict[str, There]
 
@@ -73,11 +75,15 @@ class Views:
         (self._me,) = session.rows("SELECT current_user::text")[0]
 
     def settle(self, current: int) -> None:
-        """Let every view show the current release alone, so that what a killed run has left can go."""
-        shapes = read_shapes(self._session, self.home(current))
-        for name, held in sorted(self._held().items()):
-            if name in shapes and held.homes - {self.home(current)}:
-                self._replace(self._definition(name, held.shape, {current: shapes[name]}, held.options))
+        """Let no view show a release after the current one, so that what a killed run has left can go."""
+        held = self._held()
+        shapes = self._shapes({current}, held)
+        for name, there in sorted(held.items()):
+            shown = self._shown(there)
+            if name in shapes[current] and max(shown, default=current) > current:
+                kept = {number for number in shown if number < current} | {current}
+                branches = {number: shapes[number][name] for number in kept if name in shapes[number]}
+                self._replace(self._definition(name, there.shape, branches, there.options, by_row=True))
 
     def check(self, current: int | None, number: int, views: Sequence[View]) -> None:
         """Raise ErasmoError where somebody else has a name, or uses a view that has to change or go."""
@@ -91,20 +97,47 @@ class Views:
         Raises ErasmoError where readers do not let go of a view; they then see what they saw.
         """
         plan = self._plan(current, number, views)
-        self._let_owners_read(number, {name: plan.held[name] for name in plan.wanted if name in plan.held})
+        self._let_owners_read(plan)
         for name in plan.stay:
-            self._replace(self._both(plan, name))
+            self._replace(self._double(plan, name))
         with self._session.transaction():
             self._hold(plan.change)
             write()
             self._run_all(self._changes(plan))
+        self._ours = set(plan.wanted)
         self._run_all(statement for name in plan.stay for statement in self._comments(plan.wanted[name]))
-        if self._others_have_ended():
-            self._make_plain(plan)
+        self.make_plain(number)
 
-    def home(self, number: int) -> str:
-        """The schema of a release."""
-        return f"{self._schema}_r{number}"
+    def make_plain(self, current: int) -> None:
+        """Let every view show the current release alone, as soon as no transaction sees an older one.
+
+        What readers hold for long stays as it is until the next time.
+        """
+        shapes = read_shapes(self._session, self._home(current))
+        double = {
+            name: there
+            for name, there in sorted(self._held().items())
+            if name in shapes and (there.by_row or self._shown(there) != {current})
+        }
+        if not double or not self._others_have_ended():
+            return
+        for name, there in double.items():
+            try:
+                self._replace(self._definition(name, there.shape, {current: shapes[name]}, there.options))
+            except HeldError:
+                return
+
+    def _home(self, number: int) -> str:
+        return home_of(self._schema, number)
+
+    def _shown(self, there: There) -> set[int]:
+        """The releases whose tables a view reads."""
+        return {number for home in there.homes if (number := number_of(self._schema, home)) is not None}
+
+    def _shapes(self, numbers: Iterable[int], held: Mapping[str, There]) -> dict[int, dict[str, Shape]]:
+        """Columns of the tables of these releases and of all that views show."""
+        shown = {number for there in held.values() for number in self._shown(there)}
+        return {number: read_shapes(self._session, self._home(number)) for number in sorted({*numbers, *shown})}
 
     def _held(self, names: Iterable[str] = ()) -> dict[str, There]:
         return read_there(self._session, self._schema, {*names, *self._ours})
@@ -114,23 +147,23 @@ class Views:
 
     def _plan(self, current: int | None, number: int, views: Sequence[View]) -> _Plan:
         wanted, held = {view.name: view for view in views}, self._held(view.name for view in views)
-        before = {} if current is None else read_shapes(self._session, self.home(current))
-        after = read_shapes(self._session, self.home(number))
+        shapes = self._shapes({number} if current is None else {number, current}, held)
+        before, after = {} if current is None else shapes[current], shapes[number]
         stay = [
             name
             for name in sorted(wanted)
             if name in held and name in before and after[name][: len(held[name].shape)] == held[name].shape
         ]
         change = {name: there for name, there in held.items() if name not in stay}
-        return _Plan(current, number, wanted, held, before, after, stay, change)
+        return _Plan(number, wanted, held, shapes, stay, change)
 
-    def _both(self, plan: _Plan, name: str) -> str:
-        """A view that shows the release of before or the new one, as the row says."""
-        branches = {plan.number: plan.after[name]}
-        if plan.current is not None and name in plan.before:
-            branches[plan.current] = plan.before[name]
-        options = plan.held[name].options if name in plan.held else ""
-        return self._definition(name, plan.after[name], branches, options, by_row=True)
+    def _double(self, plan: _Plan, name: str) -> str:
+        """A view that shows what it has shown or the new release, as the row says."""
+        held = plan.held.get(name)
+        numbers = {plan.number} | (self._shown(held) if held is not None else set())
+        branches = {number: plan.shapes[number][name] for number in numbers if name in plan.shapes[number]}
+        options = held.options if held is not None else ""
+        return self._definition(name, plan.shapes[plan.number][name], branches, options, by_row=True)
 
     def _definition(
         self, name: str, shape: Shape, branches: dict[int, Shape], options: str, *, by_row: bool = False
@@ -139,36 +172,51 @@ class Views:
 
         A column that a release has not, or has of another type, is null there.
         """
+        row = self._row(branches)
         selects = []
         for number, there in sorted(branches.items()):
             columns = ", ".join(
                 quote(column) if (column, kind) in there else f"NULL::{kind} AS {quote(column)}"
                 for column, kind in shape
             )
-            where = f" WHERE (SELECT release FROM {self._path(RELEASE)}) = {number}" if by_row else ""
-            selects.append(f"SELECT {columns} FROM {quote(self.home(number))}.{quote(name)}{where}")
+            where = f" WHERE ({row}) = {number}" if by_row else ""
+            selects.append(f"SELECT {columns} FROM {quote(self._home(number))}.{quote(name)}{where}")
         given = f" WITH ({options})" if options else ""
         return f"CREATE OR REPLACE VIEW {self._path(name)}{given} AS {' UNION ALL '.join(selects)}"
 
-    def _let_owners_read(self, number: int, held: dict[str, There]) -> None:
-        """A view reads its table by the rights of its owner, who may be somebody else by now."""
-        for name, there in sorted(held.items()):
-            if there.owner != self._me:
-                owner, home = quote(there.owner), quote(self.home(number))
+    def _row(self, numbers: Iterable[int]) -> str:
+        """A query of the release that the row names, which is one of these, or else an error.
+
+        The error is a number that is none: an error that PostgreSQL raises only where it comes to that.
+        """
+        told = literal("a release that is gone, begin another transaction: ")
+        return (
+            f"SELECT CASE WHEN max(release) IN ({', '.join(map(str, sorted(numbers)))}) THEN max(release)"
+            f" ELSE ({told}::text || coalesce(max(release), 0)::text)::integer END FROM {self._path(RELEASE)}"
+        )
+
+    def _let_owners_read(self, plan: _Plan) -> None:
+        """A view reads its tables by the rights of its owner, who may be somebody else by now."""
+        for name, there in sorted(plan.held.items()):
+            if name not in plan.wanted or there.owner == self._me:
+                continue
+            owner = quote(there.owner)
+            for number in sorted({plan.number, *self._shown(there)}):
+                home = quote(self._home(number))
                 self._session.run(f"GRANT USAGE ON SCHEMA {home} TO {owner}")
                 self._session.run(f"GRANT SELECT ON {home}.{quote(name)}, {self._path(RELEASE)} TO {owner}")
 
     def _changes(self, plan: _Plan) -> Iterator[str]:
         """Views that go, are new, or are made anew with their owner, options and grants."""
         kept = {
-            name: list(grants(self._session, there.oid, plan.after[name]))
+            name: list(grants(self._session, there.oid, plan.shapes[plan.number][name]))
             for name, there in plan.change.items()
             if name in plan.wanted
         }
         for name in sorted(plan.change):
             yield f"DROP VIEW {self._path(name)}"
         for name in sorted(set(plan.wanted) - set(plan.stay)):
-            yield self._both(plan, name)
+            yield self._double(plan, name)
             yield from self._comments(plan.wanted[name])
             if (old := plan.change.get(name)) is not None:
                 yield forget_grants(self._path(name))
@@ -196,15 +244,6 @@ class Views:
 
         self._patiently(work)
 
-    def _make_plain(self, plan: _Plan) -> None:
-        """Let every view show the new release alone; what readers hold for long stays until the next move."""
-        for name, shape in sorted((name, plan.after[name]) for name in plan.wanted):
-            options = plan.held[name].options if name in plan.held else ""
-            try:
-                self._replace(self._definition(name, shape, {plan.number: shape}, options))
-            except HeldError:
-                return
-
     def _others_have_ended(self) -> bool:
         """Wait for the transactions of this moment to end, for a while; whether they have.
 
@@ -226,18 +265,19 @@ class Views:
         """Hold several views until the transaction ends, so that no reader has one, and none comes in between.
 
         A reader may hold one of them and wait for another. All are let go of before the server looks for a deadlock,
-        which it would end by an error of whoever waits the longest.
+        which it would end by an error of whoever waits the longest. They are held by giving each to the owner that it
+        has: LOCK TABLE would hold what they read as well, and all readers need the table of the row.
         """
-        paths = [self._path(name) for name, there in sorted(views.items()) if there.owner == self._me]
-        if not paths:
+        if not views:
             return
+        held = [f"ALTER VIEW {self._path(name)} OWNER TO {quote(there.owner)}" for name, there in sorted(views.items())]
         (limit,) = self._session.rows("SELECT setting::integer FROM pg_settings WHERE name = 'deadlock_timeout'")[0]
         self._session.run("SAVEPOINT held")
 
         def work() -> None:
             try:
                 self._session.run(f"SET LOCAL statement_timeout = {max(1, min(_BRIEF, int(limit * 0.6)))}")
-                self._session.run(f"LOCK TABLE {', '.join(paths)} IN ACCESS EXCLUSIVE MODE")
+                self._run_all(held)
                 self._session.run("SET LOCAL statement_timeout = 0")
             except ServerError:
                 self._session.run("ROLLBACK TO SAVEPOINT held")
@@ -253,7 +293,7 @@ class Views:
                 work()
                 return
             except ServerError as error:
-                if error.sqlstate not in _BUSY:
+                if error.sqlstate not in BUSY:
                     raise
             if time.monotonic() > until:
                 raise HeldError(

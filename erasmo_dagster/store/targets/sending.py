@@ -12,6 +12,7 @@ from filelock import FileLock, Timeout
 
 from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.settings import ParquetTarget, PostgresTarget, Project
+from erasmo_dagster.settings.targets import place_digest
 from erasmo_dagster.store.releases import Release, release_in, release_of
 from erasmo_dagster.store.targets.base import PublishedFile, Seen, Target, Written, attached
 from erasmo_dagster.store.targets.log import Entry, write_log
@@ -58,9 +59,9 @@ class TargetError(ErasmoError):
 def send(project: Project) -> tuple[Sent, ...]:
     """Copy the published file to every other target that has not its release; what became of each.
 
-    The warehouse is free meanwhile: a publish may go on, and is copied next. What was published where is in
-    ``publish_log`` when this ends. Raises TargetError once all have been tried, where any failed; what is no fault of a
-    user stays in its chain.
+    The warehouse is free while targets are written to: a publish may go on, and is copied next. It is held for as long
+    as it takes to write down in ``publish_log`` what was published where, with a copy of the published file. Raises
+    TargetError once all have been tried, where any failed; what is no fault of a user stays in its chain.
     """
     newest = release_in(project.published) if project.settings.copies else None
     if newest is None:
@@ -68,7 +69,10 @@ def send(project: Project) -> tuple[Sent, ...]:
     unexpected: list[Exception] = []
     sent = [_send(project, settings, newest, unexpected) for settings in project.settings.copies]
     moment = datetime.now(UTC).replace(tzinfo=None).isoformat(timespec="seconds")
-    entries = [Entry(one.publish_id, one.target, one.kind, one.release, moment, one.error) for one in sent]
+    entries = [
+        Entry(one.publish_id, one.target, one.kind, place_digest(settings), one.release, moment, one.error)
+        for settings, one in zip(project.settings.copies, sent, strict=True)
+    ]
     write_log(project, entries)
     if any(one.error for one in sent):
         raise TargetError(sent) from (unexpected[0] if unexpected else None)
@@ -99,7 +103,7 @@ def _send(
 def _copy(target: Target, file: PublishedFile, settings: PostgresTarget | ParquetTarget) -> Written:
     seen, release = target.release(), file.release
     if seen == Seen(release.number, release.digest):
-        return Written(0, 0)
+        return Written(0, 0, target.tidy())
     if seen is not None and seen.number >= release.number:
         raise ErasmoError(
             f"Got release {release.number} for a target that is at "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,10 +18,12 @@ from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.settings import ParquetTarget
 from erasmo_dagster.store.targets import TargetError, parquet_tables, send
 from erasmo_dagster.store.targets.base import Seen
-from erasmo_dagster.store.targets.parquet import ParquetPublisher
+from erasmo_dagster.store.targets.parquet import ParquetPublisher, _Store
 from tests.store.targets.conftest import WithTargets
 from tests.store.targets.places import LAKE, opened, own_file
 from tests.store.test_publish import prepare, read, release
+
+SIGNED = "https://host/x?signature=hunter2"
 
 # DuckDB's value -> Arrow's type of what is read back, and the value.
 VALUES: dict[str, tuple[str, Any]] = {
@@ -132,6 +135,67 @@ def test_old_releases_go_and_others_files_stay(tmp_path: Path) -> None:
         *("release-00000003", "release-00000004", "release-00000005"),
         *("latest.json", "release-notes", "mine.txt"),
     }
+
+
+def test_what_is_private_now_is_in_no_older_release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lake = tmp_path / "lake"
+    for number in (1, 2):
+        own_file(tmp_path / "own.duckdb", ["CREATE TABLE t AS SELECT 1 AS a, 'x' AS email"])
+        with opened(tmp_path / "own.duckdb", number) as file:
+            publisher(tmp_path, keep=3).publish(file)
+    own_file(tmp_path / "own.duckdb", ["CREATE TABLE t AS SELECT 1 AS a, 2 AS b"])
+    with monkeypatch.context() as patch, opened(tmp_path / "own.duckdb", 3) as file:
+        remove = _Store.remove
+
+        def fail(store: _Store, name: str) -> None:
+            if name != "release-00000002":
+                remove(store, name)
+            else:
+                raise OSError("in use")
+
+        patch.setattr(_Store, "remove", fail)
+        notes = publisher(tmp_path, keep=3).publish(file).notes
+    assert notes == ("the folder release-00000002 stays for now: it could not be removed",)
+    assert {path.name for path in lake.iterdir()} == {"latest.json", "release-00000002", "release-00000003"}
+    assert publisher(tmp_path, keep=3).tidy() == ()
+    assert {path.name for path in lake.iterdir()} == {"latest.json", "release-00000003"}
+
+
+def test_a_number_that_no_decimal_holds_is_named(tmp_path: Path) -> None:
+    statement = "CREATE TABLE t AS SELECT 1 AS a, {}::HUGEINT AS total"
+    own_file(tmp_path / "own.duckdb", [statement.format("9" * 38), f"INSERT INTO t VALUES (2, -{'9' * 38})"])
+    with opened(tmp_path / "own.duckdb", 1) as file:
+        publisher(tmp_path).publish(file)
+    for beyond in ("1" + "0" * 38, "-1" + "0" * 38):
+        own_file(tmp_path / "own.duckdb", [statement.format(f"({beyond})")])
+        with (
+            opened(tmp_path / "own.duckdb", 2) as file,
+            pytest.raises(ErasmoError, match=r"more than 38 digits in t\.total"),
+        ):
+            publisher(tmp_path).publish(file)
+    assert latest(tmp_path / "lake")["release"] == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (OSError(errno.EIO, SIGNED), "OSError where lake was to be written (Input/output error)"),
+        (OSError(SIGNED), "OSError where lake was to be written, expected"),
+        (PermissionError(SIGNED), "PermissionError where lake was to be written (it may not be written with"),
+        (PermissionError(errno.EACCES, "x", SIGNED), "'Permission denied' for lake"),
+        (ConnectionResetError(SIGNED), "(it cannot be reached)"),
+        (pa.ArrowInvalid(SIGNED), "Got ArrowInvalid where lake was to be written, expected"),
+    ],
+)
+def test_what_a_store_says_is_not_repeated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, told: str
+) -> None:
+    own_file(tmp_path / "own.duckdb", ["CREATE TABLE t AS SELECT 1 AS a"])
+    monkeypatch.setattr(_Store, "create", lambda *_: (_ for _ in ()).throw(error))
+    with opened(tmp_path / "own.duckdb", 1) as file, pytest.raises(ErasmoError) as caught:
+        publisher(tmp_path).publish(file)
+    assert told in str(caught.value)
+    assert "hunter2" not in str(caught.value)
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "null", '{"release": "x"}', '{"folder": "release-00000001"}'])
@@ -284,3 +348,21 @@ def test_a_store_that_does_not_answer_is_told(with_targets: WithTargets, bucket:
     with pytest.raises(TargetError, match="lake: Got EndpointConnectionError where s3://") as caught:
         send(project)
     assert caught.value.__cause__ is None
+
+
+@pytest.mark.parametrize("endpoint", ["http://127.0.0.1:9/hunter2", "htp:/hunter2", "http://127.0.0.1:9?key=hunter2"])
+def test_what_the_environment_puts_into_an_address_is_not_told(
+    with_targets: WithTargets, bucket: tuple[str, Any], monkeypatch: pytest.MonkeyPatch, endpoint: str
+) -> None:
+    monkeypatch.setenv("LAKE_ENDPOINT", endpoint)
+    monkeypatch.setenv("LAKE_BUCKET", "hunter2-bucket")
+    project = with_targets({**LAKE, "path": "s3://${LAKE_BUCKET}/segments", "endpoint_url": "${LAKE_ENDPOINT}"})
+    release(project, "a", prepare(project, "a", 4))
+    with pytest.raises(TargetError, match=r"lake: Got \w+ where s3://\$\{LAKE_BUCKET\}/segments") as caught:
+        send(project)
+    told = [repr(caught.value.sent), *map(str, read(project, "select targets from publish_log"))]
+    error: BaseException | None = caught.value
+    while error is not None:
+        told.append(str(error))
+        error = error.__cause__ or error.__context__
+    assert not any("hunter2" in text for text in told), told

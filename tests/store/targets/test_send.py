@@ -104,6 +104,7 @@ def test_every_way_to_publish_reaches_the_targets(with_targets: WithTargets, sql
     publish(project, {"a": settings(sensitive="secret")}, "a", 1, run_id="r", reason="private now")
     assert shown()[:2] == (5, 3)
     assert "secret" not in {column["name"] for column in pointer(project)["tables"]["a_segmented"]["columns"]}
+    assert [path.name for path in (project.root / "lake").glob("release-*")] == ["release-00000005"]
     project.published.unlink()
     assert mend(project, {"a": settings(sensitive="secret")})
     assert shown()[:2] == (5, 3), "a file that was lost and built anew is the same release"
@@ -132,7 +133,7 @@ def test_a_target_that_fails_holds_up_no_other_and_is_completed_by_the_next(with
     assert json.loads((kept / "latest.json").read_text())["release"] == 1
     told = logged(project)[2]
     assert told["archive"]["release"] == 2
-    assert set(told["lake"]) == {"kind", "error"}
+    assert set(told["lake"]) == {"kind", "place", "error"}
     standing = {one.target: (one.release, one.behind) for one in read_standings(project)}
     assert standing == {"lake": (1, True), "archive": (2, False)}
     lake.unlink()
@@ -141,7 +142,7 @@ def test_a_target_that_fails_holds_up_no_other_and_is_completed_by_the_next(with
         ("lake", 2, True),
         ("archive", 2, False),
     ]
-    assert set(logged(project)[2]["lake"]) == {"kind", "release", "published_at"}
+    assert set(logged(project)[2]["lake"]) == {"kind", "place", "release", "published_at"}
     assert not any(one.behind or one.error for one in read_standings(project))
 
 

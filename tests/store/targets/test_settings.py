@@ -81,6 +81,18 @@ def test_what_is_not_a_target_is_told(project: Project, publish: Any, told: str)
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("scheme", ["abfs", "abfss", "az"])
+def test_a_container_of_azure_is_no_user(scheme: str) -> None:
+    def target(path: str) -> ParquetTarget:
+        return ParquetTarget.model_validate({"kind": "parquet", "path": path})
+
+    path = f"{scheme}://segments@account.dfs.core.windows.net/team"
+    assert target(path).path == path
+    for refused in (f"{scheme}://user:{SECRET}@account/team", f"simplecache::s3://{SECRET}@bucket/x"):
+        with pytest.raises(ValueError, match="address with a user in it"):
+            target(refused)
+
+
 def test_a_password_beside_it_is_not_in_the_chain(project: Project) -> None:
     (project.root / "erasmo.yaml").write_text(yaml.safe_dump({"lock_timeout": -1, "database": URL}))
     with pytest.raises(ErasmoError) as caught:

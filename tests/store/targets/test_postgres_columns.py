@@ -10,7 +10,7 @@ import pytest
 from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.settings import PostgresTarget
 from erasmo_dagster.store.targets.postgres import PostgresPublisher
-from erasmo_dagster.store.targets.postgres_types import short
+from erasmo_dagster.store.targets.postgres_columns import short
 from tests.store.targets.places import TEAM, Database, opened, own_file
 
 pytestmark = pytest.mark.postgres

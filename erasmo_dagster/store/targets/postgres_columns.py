@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from erasmo_dagster.store.sql import literal, quote
-from erasmo_dagster.store.targets.base import Column
+from erasmo_dagster.store.targets.base import FileColumn
 
 _NAME_BYTES = 63  # PostgreSQL cuts longer names silently
 _SYSTEM_COLUMNS = {"tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"}
@@ -66,7 +66,7 @@ class Mapped:
     kind: str
 
 
-def map_columns(columns: Iterable[Column], has_infinite: Callable[[Column], bool]) -> list[Mapped]:
+def map_columns(columns: Iterable[FileColumn], has_infinite: Callable[[FileColumn], bool]) -> list[Mapped]:
     """Every column with its name and types in PostgreSQL.
 
     ``has_infinite`` is asked of dates and moments: no infinite one can be sent in binary.
@@ -97,7 +97,7 @@ def _free(name: str, taken: set[str]) -> str:
     return name
 
 
-def _types(column: Column) -> tuple[str, str, str]:
+def _types(column: FileColumn) -> tuple[str, str, str]:
     """The expression that is sent, the type that it is loaded as, the type in the end."""
     name, kind = quote(column.name), column.kind
     if kind in _SENT:
@@ -116,7 +116,7 @@ def _types(column: Column) -> tuple[str, str, str]:
     return f"replace(CAST({name} AS VARCHAR), chr(0), chr(65533))", "text", "text"
 
 
-def _moments_as_text(column: Column) -> tuple[str, str, str]:
+def _moments_as_text(column: FileColumn) -> tuple[str, str, str]:
     return f"replace(CAST({quote(column.name)} AS VARCHAR), '(BC)', 'BC')", "text", _SENT[column.kind][1]
 
 
