@@ -4,11 +4,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from erasmo_dagster.defs.stages import StageRun
 from erasmo_dagster.distributed.cluster import Cluster, installed
-from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.settings import ExecutionSettings
 
 if TYPE_CHECKING:
@@ -49,17 +48,9 @@ def with_execution(run: StageRun, config: ExecutionConfig) -> StageRun:
     given = {name: value for name, value in config if name in _said and value is not None}
     if not given:
         return run
-    before = {} if given.get("engine") == "local" else run.settings.execution.model_dump()
-    try:
-        execution = ExecutionSettings.model_validate({**before, **given})
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(("execution", *map(str, first["loc"])))
-        raise ErasmoError(
-            f"Got {where} in the run config: {first['msg'].removeprefix('Value error, ')}",
-            expected="settings as those of `execution` in a dataset",
-            fix=f"correct the config of the asset {run.stage}",
-        ) from error
+    execution = run.settings.execution.overridden(
+        given, where=" in the run config", fix=f"correct the config of the asset {run.stage}"
+    )
     return replace(run, settings=run.settings.model_copy(update={"execution": execution}))
 
 

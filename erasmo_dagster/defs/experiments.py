@@ -7,7 +7,7 @@ import dagster as dg
 import polars as pl
 from pydantic import Field
 
-from erasmo_dagster.defs.execution import ExecutionConfig
+from erasmo_dagster.defs.execution import ExecutionConfig, computed_on
 from erasmo_dagster.defs.pictures import picture
 from erasmo_dagster.defs.resources import WarehouseResource, project_resources
 from erasmo_dagster.defs.stages import MODEL_POOL
@@ -52,6 +52,7 @@ def _run(context: dg.OpExecutionContext, config: ExperimentConfig, warehouse: Wa
             "failed": report.failed,
             "dropped": report.dropped,
             **_shown(frame),
+            **computed_on(report.cluster),
         }
     )
     if report.unexpected is not None:

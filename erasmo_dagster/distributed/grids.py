@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from erasmo_dagster import progress
 from erasmo_dagster.distributed.cluster import Cluster, begin_worker, ray_errors
+from erasmo_dagster.distributed.interrupts import heeding_interrupts
 from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.settings import ExecutionSettings
+
+_AT_ONCE = 1000  # tasks that Ray has at a time: every look at them is at all of them
 
 
 @dataclass(frozen=True)
@@ -25,7 +29,7 @@ class Outcome:
 class Task:
     """``work(shared, argument)``, a function of a module, in some worker's process.
 
-    It begins when the tasks ``needs`` and ``behind`` have ended, by name; it has the error of one that it needs. Tasks
+    It begins when the tasks ``needs`` and ``behind`` have ended, by name, and has the error of one that it needs. Tasks
     of one ``shared`` object send it once. ``gpu`` says that it computes on one, where workers have any. With a
     ``fault`` it has ended before it began.
     """
@@ -43,30 +47,29 @@ class Task:
 def run_tasks(tasks: Iterable[Task], cluster: Cluster) -> Generator[tuple[str, Outcome]]:
     """Run ``tasks``, each of which comes after those that it names; the outcome of each by its name, as they end.
 
-    They are asked for one by one, while those before them run. A task whose worker is lost is run again, as often as
-    ``execution.max_failures`` says; what fails otherwise is not. Closing the iterator ends what runs still.
+    A task whose worker is lost is run again, as often as ``execution.max_failures`` says; what fails otherwise is not.
+    Closing the iterator ends what runs still.
     """
-    import ray
-
     with _Run(cluster) as run:
         for task in tasks:
-            run.begin(task)
-            yield from run.ended()
-        while run.under_way:
-            ray.wait(list(run.under_way), num_returns=1)
-            yield from run.ended()
+            run.add(task)
+        while found := run.ended():
+            yield from found
 
 
 class _Run:
-    """The tasks of one run: outcomes, or references to what they will be, by name."""
+    """The tasks of one run. Ray has those that need not wait for others, and no more of them than ``_AT_ONCE``."""
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
-        self._outcomes: dict[str, Any] = {}
+        self._followers: dict[str, list[Task]] = {}  # those that wait for a task, by its name
+        self._awaited: dict[str, int] = {}  # how many tasks a task waits for, by its name
+        self._ready: deque[Task] = deque()
+        self._under_way: dict[Any, str] = {}
+        self._over: list[tuple[str, Outcome]] = []  # what was not told yet
+        self._errors: dict[str, Exception | None] = {}  # of what is over
         self._shared: dict[int, Any] = {}
         self._kept: list[Any] = []  # so that no other object has the id of one
-        self._failed: list[str] = []
-        self.under_way: dict[Any, str] = {}
 
     def __enter__(self) -> _Run:
         import ray
@@ -85,40 +88,67 @@ class _Run:
         import ray
         from ray.util.placement_group import remove_placement_group
 
-        for ref in self.under_way:
+        for ref in self._under_way:
             ray.cancel(ref, force=True)
         if self._room is not None:
             remove_placement_group(self._room)
 
-    def begin(self, task: Task) -> None:
-        """Hand a task over to Ray."""
+    def add(self, task: Task) -> None:
+        """Take a task, after those that it names."""
+        names = {*task.needs, *task.behind}
+        for name in names:
+            self._followers[name].append(task)
+        self._followers[task.name] = []
+        self._awaited[task.name] = len(names)
+        if not names:
+            self._ready.append(task)
+
+    def ended(self) -> list[tuple[str, Outcome]]:
+        """The outcomes that have come, one of which is waited for; none when all were told."""
+        self._begin()
+        if self._under_way and not self._over:
+            self._wait()
+            self._begin()  # now, so that workers need not wait until these outcomes were looked at
+        told, self._over = self._over, []
+        return told
+
+    def _begin(self) -> None:
+        """Hand over to Ray what is ready."""
+        while self._ready and len(self._under_way) < _AT_ONCE:
+            task = self._ready.popleft()
+            error = task.fault or next(filter(None, (self._errors[name] for name in task.needs)), None)
+            if error is not None:
+                self._end(task.name, Outcome(error=error))
+            else:
+                self._under_way[self._sent(task)] = task.name
+
+    def _sent(self, task: Task) -> Any:
+        """A reference to what Ray will have of it."""
         import ray
 
-        if task.fault is not None:
-            self._outcomes[task.name] = Outcome(error=task.fault)
-            self._failed.append(task.name)
-            return
         if id(task.shared) not in self._shared:
             self._kept.append(task.shared)
             self._shared[id(task.shared)] = ray.put(task.shared)
-        shared, cpus = self._shared[id(task.shared)], self._cluster.worker["num_cpus"]
-        before = [self._outcomes[name] for name in (*task.needs, *task.behind)]
         remote = self._attempt.options(**self._options(task))
-        ref = remote.remote(cpus, len(task.needs), task.work, shared, task.argument, *before)
-        self._outcomes[task.name] = ref
-        self.under_way[ref] = task.name
+        return remote.remote(self._cluster.worker["num_cpus"], task.work, self._shared[id(task.shared)], task.argument)
 
-    def ended(self) -> Iterator[tuple[str, Outcome]]:
-        """The outcomes that are there by now and were not told yet."""
+    def _wait(self) -> None:
         import ray
 
-        failed, self._failed = self._failed, []
-        for name in failed:
-            yield name, self._outcomes[name]
-        if self.under_way:
-            ready, _ = ray.wait(list(self.under_way), num_returns=len(self.under_way), timeout=0)
+        refs = list(self._under_way)
+        with heeding_interrupts():
+            ray.wait(refs, num_returns=1)
+            ready, _ = ray.wait(refs, num_returns=len(refs), timeout=0)
             for ref in ready:
-                yield self.under_way.pop(ref), _outcome(ref, self._cluster.settings)
+                self._end(self._under_way.pop(ref), _outcome(ref, self._cluster.settings))
+
+    def _end(self, name: str, outcome: Outcome) -> None:
+        self._over.append((name, outcome))
+        self._errors[name] = outcome.error
+        for task in self._followers.pop(name):
+            self._awaited[task.name] -= 1
+            if not self._awaited[task.name]:
+                self._ready.append(task)
 
     def _options(self, task: Task) -> dict[str, Any]:
         from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
@@ -132,11 +162,8 @@ class _Run:
         return options
 
 
-def _attempt(cpus: int, needed: int, work: Callable[[Any, Any], Any], shared: Any, argument: Any, *before: Any) -> Any:
+def _attempt(cpus: int, work: Callable[[Any, Any], Any], shared: Any, argument: Any) -> Outcome:
     """What a worker runs. An error is an outcome: Ray is to repeat what was lost with a worker, and nothing else."""
-    for outcome in before[:needed]:
-        if outcome.error is not None:
-            return outcome
     begin_worker(cpus)
     with progress.hidden():
         try:
@@ -144,10 +171,10 @@ def _attempt(cpus: int, needed: int, work: Callable[[Any, Any], Any], shared: An
         except ErasmoError as error:
             return Outcome(error=error)
         except Exception as error:
-            return Outcome(error=_sent(error))
+            return Outcome(error=_portable(error))
 
 
-def _sent(error: Exception) -> Exception:
+def _portable(error: Exception) -> Exception:
     """The error as it can be sent: with its traceback as a note, which would stay behind."""
     from ray import cloudpickle
 
@@ -170,7 +197,7 @@ def _outcome(ref: Any, settings: ExecutionSettings) -> Outcome:
         with ray_errors(settings):
             try:
                 outcome: Outcome = ray.get(ref)
-            except RayTaskError as error:  # such as one that got what another task should have given
+            except RayTaskError as error:  # such as one whose arguments are lost
                 raise error.cause or error from error
     except ErasmoError as error:
         return Outcome(error=error)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import signal
 import socket
 import threading
 import time
@@ -22,11 +21,12 @@ from typing import TYPE_CHECKING, Any, Self
 
 from erasmo_dagster import progress
 from erasmo_dagster.distributed.cluster import Cluster, begin_worker
+from erasmo_dagster.distributed.interrupts import heeding_interrupts
 from erasmo_dagster.errors import ErasmoError, disk_errors
 from erasmo_dagster.files import whole_file
 from erasmo_dagster.method.adapter import FineTuning, TrainingResult
 from erasmo_dagster.method.base_models import LocalModel
-from erasmo_dagster.method.parallel import Together
+from erasmo_dagster.method.parallel import LostWorkerError, Together
 from erasmo_dagster.rows import ClauseRows, save_clause_rows
 from erasmo_dagster.settings import AdapterSettings
 
@@ -132,6 +132,7 @@ def _trainer(job: FineTuning, file: Path, folder: Path, cluster: Cluster) -> tup
     gpus = cluster.worker["num_gpus"] if job.settings.device in ("auto", "cuda") else 0
     backend = "nccl" if gpus >= 1 else "gloo"  # NCCL refuses two workers on one GPU
     resources = {"CPU": cluster.worker["num_cpus"], "GPU": gpus, "memory": cluster.worker.get("memory", 0)}
+    losses = cluster.settings.max_failures  # of each kind, over the whole training
     trainer = TorchTrainer(
         partial(_train, job, file, folder / _TOLD, cluster.worker["num_cpus"], backend),
         scaling_config=train.ScalingConfig(
@@ -144,7 +145,7 @@ def _trainer(job: FineTuning, file: Path, folder: Path, cluster: Cluster) -> tup
             name="train",
             storage_path=str(folder),
             failure_config=train.FailureConfig(
-                max_failures=cluster.settings.max_failures, controller_failure_limit=cluster.settings.max_failures
+                max_failures=losses, controller_failure_limit=losses, max_preemption_failures=losses
             ),
             callbacks=[_stop_at_mistakes()],
             worker_runtime_env={"env_vars": _environment(gpus)},
@@ -258,17 +259,12 @@ def _shown(told: Path) -> Iterator[None]:
 
 @contextmanager
 def _own_interrupts() -> Iterator[None]:
-    """Let an interrupt be one, after Ray Train has ended its workers: its own handler exits, and stays."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.getsignal(signal.SIGINT)
-    try:
-        yield
-    except SystemExit:
-        raise KeyboardInterrupt from None
-    finally:
-        signal.signal(signal.SIGINT, before)
+    """Let an interrupt be one, after Ray Train has ended its workers: its own handler of SIGINT exits, and stays."""
+    with heeding_interrupts():
+        try:
+            yield
+        except SystemExit:
+            raise KeyboardInterrupt from None
 
 
 def _environment(gpus: float) -> dict[str, str]:
@@ -298,9 +294,11 @@ def _stop_at_mistakes() -> Any:
 
 def _reason(error: Any, workers: int) -> Exception | None:
     """What Ray Train's error is about: a mistake of the user's, or a worker that was lost; None for a fault of ours."""
+    from ray.exceptions import RayActorError
+
     cause = getattr(error, "controller_failure", None)
-    causes = list(getattr(error, "worker_failures", {}).values()) + ([cause] if cause else [])
-    for one in causes:
+    failures = list(getattr(error, "worker_failures", {}).values())
+    for one in (*failures, cause):
         if isinstance(one, ErasmoError):
             return one
         if isinstance(lost := getattr(one, "health_check_failure", None), Exception):
@@ -311,4 +309,12 @@ def _reason(error: Any, workers: int) -> Exception | None:
             expected="resources that nothing else holds",
             fix="lower `execution.workers`, or wait until the cluster is free",
         )
+    # Those that are left may say so before Ray knows; of a machine that is being taken away Ray says so itself.
+    if (failures and all(map(_is_loss, failures))) or hasattr(error, "preemption_info"):
+        gone: Exception = RayActorError(error_msg=str(failures[0] if failures else error))
+        return gone
     return None
+
+
+def _is_loss(failure: Exception) -> bool:
+    return isinstance(failure, LostWorkerError) or "HealthCheckTimeout" in type(failure).__name__

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import groupby
@@ -14,14 +14,14 @@ import polars as pl
 from filelock import FileLock, Timeout
 
 from erasmo_dagster import progress
-from erasmo_dagster.distributed.cluster import attached
+from erasmo_dagster.distributed.cluster import Cluster, attached
 from erasmo_dagster.distributed.grids import run_tasks
 from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.experiments.cells import Cell, Embedding, plan_cells, read_tables
 from erasmo_dagster.experiments.results import Judge, done, failed
 from erasmo_dagster.experiments.settings import ExperimentSettings, find_experiment, load_experiment, with_execution
 from erasmo_dagster.experiments.steps import Steps, Vectors, cache_dir
-from erasmo_dagster.experiments.tasks import cell_tasks
+from erasmo_dagster.experiments.tasks import cell_tasks, done_here
 from erasmo_dagster.settings import LocalModelOptions, Project, readable_datasets
 from erasmo_dagster.settings.clustering import ON_COLUMNS
 from erasmo_dagster.store.experiments import (
@@ -43,6 +43,7 @@ class ExperimentReport:
     """How a run ended: cells of the grid, those done before, done now and failed now, and old ones that were dropped.
 
     ``faults`` has each reason of a failure once. ``unexpected`` is the first failure that is a fault of ours.
+    ``cluster`` is what cells were computed on, None for this process.
     """
 
     name: str
@@ -54,6 +55,7 @@ class ExperimentReport:
     dropped: int
     faults: tuple[str, ...]
     unexpected: Exception | None
+    cluster: Cluster | None = None
 
     @property
     def nothing_done(self) -> bool:
@@ -93,9 +95,12 @@ def run_experiment(
         todo = [cell for cell in cells if cell.id not in finished]
         faults: list[str] = []
         unexpected: list[Exception] = []
-        results = _results_here if settings.execution.engine == "local" or not todo else _results_on_ray
-        with _Progress(project, todo) as shown:
-            for result, error in results(name, settings, todo, shown):
+        with (
+            _Progress(project, todo) as shown,
+            _cluster(settings, project, todo) as cluster,
+            closing(_results(name, settings, todo, shown, cluster)) as results,
+        ):
+            for result, error in results:
                 with _warehouse(project) as con:
                     write_cell(con, result)
                 if result.error is not None:
@@ -120,6 +125,7 @@ def run_experiment(
         dropped=dropped,
         faults=tuple(dict.fromkeys(faults)),
         unexpected=unexpected[0] if unexpected else None,
+        cluster=cluster,
     )
 
 
@@ -170,10 +176,30 @@ def _alone(project: Project) -> Iterator[None]:
         lock.release()
 
 
+@contextmanager
+def _cluster(settings: ExperimentSettings, project: Project, cells: Sequence[Cell]) -> Iterator[Cluster | None]:
+    """The Ray cluster that ``cells`` are computed on; none where that is this process, or there are none."""
+    if settings.execution.engine == "local" or not cells:
+        yield None
+        return
+    with attached(settings.execution, project.home) as cluster:
+        progress.note(cluster.sentence)
+        yield cluster
+
+
+def _results(
+    name: str, settings: ExperimentSettings, cells: Sequence[Cell], shown: _Progress, cluster: Cluster | None
+) -> Generator[tuple[CellResult, Exception | None]]:
+    """The results of cells as they end, and the error of one that failed."""
+    if cluster is None:
+        return _results_here(name, settings, cells, shown)
+    return _results_on_ray(name, settings, cells, shown, cluster)
+
+
 def _results_here(
     name: str, settings: ExperimentSettings, cells: Sequence[Cell], shown: _Progress
-) -> Iterator[tuple[CellResult, Exception | None]]:
-    """The results of cells as they end, in this process, and the error of one that failed."""
+) -> Generator[tuple[CellResult, Exception | None]]:
+    """By this process, in their order."""
     judge = Judge(settings.paper_figures)
     for _, group in groupby(cells, key=lambda cell: cell.embedding.id):
         vectors: Vectors | None = None
@@ -190,23 +216,21 @@ def _results_here(
 
 
 def _results_on_ray(
-    name: str, settings: ExperimentSettings, cells: Sequence[Cell], shown: _Progress
-) -> Iterator[tuple[CellResult, Exception | None]]:
-    """The same by tasks of a Ray cluster, in no order."""
+    name: str, settings: ExperimentSettings, cells: Sequence[Cell], shown: _Progress, cluster: Cluster
+) -> Generator[tuple[CellResult, Exception | None]]:
+    """By tasks of a Ray cluster, in no order."""
     by_id = {cell.id: cell for cell in cells}
-    with attached(settings.execution, shown.steps.project.home) as cluster:
-        progress.note(cluster.sentence)
-        tasks = cell_tasks(name, settings.paper_figures, cells, shown.steps)
-        with closing(run_tasks(tasks, cluster)) as ended:
+    tasks = cell_tasks(name, settings.paper_figures, cells, shown.steps, done_here(cells, shown.steps))
+    with closing(run_tasks(tasks, cluster)) as ended:
+        shown.now("computing on Ray")
+        for task, outcome in ended:
+            if (cell := by_id.get(task)) is not None:
+                error = outcome.error
+                yield (failed(name, cell, error) if error else outcome.value), error
+                shown.cell_ended(cell)
+            elif outcome.error is None:
+                shown.step_done(task)
             shown.now("computing on Ray")
-            for task, outcome in ended:
-                if (cell := by_id.get(task)) is not None:
-                    error = outcome.error
-                    yield (failed(name, cell, error) if error else outcome.value), error
-                    shown.cell_ended(cell)
-                elif outcome.error is None:
-                    shown.step_done(task)
-                shown.now("computing on Ray")
 
 
 class _Progress:

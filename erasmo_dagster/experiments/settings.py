@@ -322,14 +322,7 @@ def with_execution(settings: ExperimentSettings, given: Mapping[str, Any]) -> Ex
     Raises ErasmoError for settings that are not valid.
     """
     chosen = {name: value for name, value in given.items() if value is not None}
-    before = {} if chosen.get("engine") == "local" else settings.execution.model_dump()
-    try:
-        execution = ExecutionSettings.model_validate({**before, **chosen})
-    except ValidationError as error:
-        fault = error.errors()[0]
-        where = ".".join(("execution", *map(str, fault["loc"])))
-        raise ErasmoError(f"Got {where}: {fault['msg'].removeprefix('Value error, ')}") from None
-    return settings.model_copy(update={"execution": execution})
+    return settings.model_copy(update={"execution": settings.execution.overridden(chosen)})
 
 
 def find_experiment(name: str) -> Path:

@@ -6,12 +6,13 @@ import json
 import logging
 import re
 import shutil
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from erasmo_dagster.errors import ErasmoError
-from erasmo_dagster.files import checksums, damaged, whole_folder
+from erasmo_dagster.files import checksums, damaged, whole_file, whole_folder
 from erasmo_dagster.method.parallel import Alone, Workers
 
 if TYPE_CHECKING:
@@ -26,11 +27,16 @@ class Checkpoints:
 
     ``key`` says what is trained on what: checkpoints of another key, and damaged ones, are dropped on opening. Only
     the latest and the best are kept. Of several workers all read them and the first alone writes and removes.
+
+    The folder belongs to the run that asked for its latest last, as a file beside it says: the process of a run that
+    was killed may go on for a moment, and must not change what the next one reads.
     """
 
     def __init__(self, folder: Path, key: str, workers: Workers | None = None) -> None:
         self.folder, self.key = folder, key
         self._workers = workers or Alone()
+        self._run = uuid.uuid4().hex
+        self._owner = folder.with_name(f"{folder.name}.run")
 
     def latest(self) -> dict[str, Any] | None:
         """State of the last whole checkpoint of this training; every other one but its best is removed.
@@ -50,6 +56,8 @@ class Checkpoints:
         return state
 
     def _latest(self) -> dict[str, Any] | None:
+        with whole_file(self._owner) as file:
+            file.write_text(self._run, encoding="ascii")
         states = {step: self._state(step) for step in self._steps()}
         for step in sorted(states, reverse=True):
             state = states[step]
@@ -62,18 +70,23 @@ class Checkpoints:
     def save(
         self, state: Mapping[str, Any], weights: Mapping[str, torch.Tensor], optimizer: torch.optim.Optimizer
     ) -> None:
-        """Write a checkpoint of ``state["step"]``; those before it go, but for ``state["best_step"]``."""
+        """Write a checkpoint of ``state["step"]``; those before it go, but for ``state["best_step"]``.
+
+        Raises ErasmoError where another run has begun to train here.
+        """
         if self._workers.rank > 0:
             return
         from safetensors.torch import save_file
 
         step = int(state["step"])
+        self._check_own()
         self.folder.mkdir(parents=True, exist_ok=True)
         with whole_folder(self._path(step)) as folder:
             save_file(dict(weights), folder / _WEIGHTS)
             save_file(_optimizer_tensors(optimizer), folder / _OPTIMIZER)
             whole = {"key": self.key, "files": checksums(folder), **state}
             (folder / _STATE).write_text(json.dumps(whole), encoding="utf-8")
+        self._check_own()
         self._keep({step, state["best_step"]})
 
     def weights(self, step: int) -> dict[str, torch.Tensor]:
@@ -93,10 +106,25 @@ class Checkpoints:
         optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
     def remove(self) -> None:
-        """Delete all of them: the training is done, for every worker."""
+        """Delete all of them, when every worker has called it: the training is done."""
         self._workers.agreed(0)
-        if self._workers.rank == 0:
+        if self._workers.rank == 0 and self._is_own():
             shutil.rmtree(self.folder, ignore_errors=True)
+            self._owner.unlink(missing_ok=True)
+
+    def _is_own(self) -> bool:
+        try:
+            return self._owner.read_text(encoding="ascii") == self._run
+        except FileNotFoundError:  # somebody has cleared it all: nobody reads there
+            return True
+
+    def _check_own(self) -> None:
+        if not self._is_own():
+            raise ErasmoError(
+                f"Got another run that trains with the checkpoints in {self.folder}",
+                expected="one run at a time",
+                fix="let that one end",
+            )
 
     def _path(self, step: int) -> Path:
         return self.folder / f"step-{step}"

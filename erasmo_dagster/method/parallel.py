@@ -34,7 +34,7 @@ class Workers(Protocol):
         """The sum of ``value`` over all workers."""
 
     def agreed(self, number: int) -> int:
-        """The first worker's ``number``; all workers have come so far when one goes on."""
+        """The first worker's ``number``; all workers have called it when one goes on."""
 
     def bar(self, description: str, total: int, unit: str, *, done: int) -> Any:
         """A progress bar, as of :func:`erasmo_dagster.progress.bar`."""
@@ -71,11 +71,15 @@ class Alone:
         """Nobody asks."""
 
 
+class LostWorkerError(RuntimeError):
+    """Another worker did not join in: its process or its machine is gone, or the network between."""
+
+
 class Together:
     """The processes of torch's default process group, which is set up before: one is worker ``rank`` of ``size``.
 
     ``device`` is where the group's backend adds: the CPU for gloo, this worker's GPU for nccl. No progress is shown. A
-    call that a lost worker does not join raises torch's error, or waits as long as the group was told to.
+    call that a lost worker does not join raises LostWorkerError, or waits as long as the group was told to.
     """
 
     def __init__(self, rank: int, size: int, device: torch.device) -> None:
@@ -94,7 +98,7 @@ class Together:
             grads = [torch.zeros_like(w) if w.grad is None else w.grad for w in group]
             found = grads[0].new_tensor([w.grad is not None for w in group])
             flat = torch.cat([*(grad.reshape(-1) for grad in grads), found])
-            torch.distributed.all_reduce(flat)
+            _add_up(flat)
             *sums, counts = flat.split_with_sizes([*(w.numel() for w in group), len(group)])
             for weight, added, count in zip(group, sums, counts.tolist(), strict=True):
                 weight.grad = added.view_as(weight) if count else None
@@ -104,15 +108,16 @@ class Together:
         import torch
 
         number = torch.tensor([value], dtype=torch.float64, device=self._device)
-        torch.distributed.all_reduce(number)
+        _add_up(number)
         return float(number)
 
     def agreed(self, number: int) -> int:
         """The first worker's number."""
         import torch
 
-        told = torch.tensor([number], dtype=torch.int64, device=self._device)
-        torch.distributed.broadcast(told, src=0)
+        # A sum, which nobody has before all have joined; the sender of a broadcast would go on at once.
+        told = torch.tensor([0 if self.rank else number], dtype=torch.int64, device=self._device)
+        _add_up(told)
         return int(told)
 
     def bar(self, description: str, total: int, unit: str, *, done: int) -> Any:
@@ -122,6 +127,16 @@ class Together:
 
     def tell(self, figures: Mapping[str, float | None]) -> None:
         """Nobody asks."""
+
+
+def _add_up(numbers: torch.Tensor) -> None:
+    """Put the sum over all workers in the place of ``numbers``."""
+    import torch
+
+    try:
+        torch.distributed.all_reduce(numbers)
+    except RuntimeError as error:
+        raise LostWorkerError(str(error)) from error
 
 
 def divided(lengths: Sequence[int], parts: int) -> list[list[int]]:

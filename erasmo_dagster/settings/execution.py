@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
+from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.settings.base import Settings
 
 _ADDRESS = re.compile(r"auto|([^\s/@:]+|\[[0-9a-fA-F:]+\]):\d{1,5}")
@@ -59,6 +61,21 @@ class ExecutionSettings(Settings):
     dashboard: bool = Field(
         True, description="Show Ray's dashboard, on 127.0.0.1, where Ray is started on this machine for the stage."
     )
+
+    def overridden(self, given: Mapping[str, Any], *, where: str = "", fix: str = "") -> ExecutionSettings:
+        """These settings with those of ``given`` in their place; the engine local takes nothing of a cluster's.
+
+        Raises ErasmoError for settings that are not valid: ``where`` they were got, and how to ``fix`` it.
+        """
+        before = {} if given.get("engine") == "local" else self.model_dump()
+        try:
+            return ExecutionSettings.model_validate({**before, **given})
+        except ValidationError as error:
+            fault = error.errors()[0]
+            name = ".".join(("execution", *map(str, fault["loc"])))
+            message = fault["msg"].removeprefix("Value error, ")
+            expected = "settings as those of `execution` in a dataset"
+            raise ErasmoError(f"Got {name}{where}: {message}", expected=expected, fix=fix) from error
 
     @field_validator("address")
     @classmethod

@@ -31,6 +31,11 @@ def die(folder: Path, name: str) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def tries(folder: Path, name: str) -> int:
+    """How often that task was tried."""
+    return len((folder / name).read_text())
+
+
 def crowd(folder: Path, name: str) -> int:
     """How many of its kind were at it when this one was."""
     mine = folder / f"{name}.here"
@@ -39,3 +44,9 @@ def crowd(folder: Path, name: str) -> int:
     found = len(list(folder.glob("*.here")))
     mine.unlink()
     return found
+
+
+def long(folder: Path, name: str) -> None:
+    """Takes longer than a test waits for it."""
+    (folder / name).write_text(str(os.getpid()))
+    time.sleep(60)

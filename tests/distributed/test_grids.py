@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
 
-from erasmo_dagster.distributed.cluster import attached
+from erasmo_dagster.distributed.cluster import Cluster, attached
 from erasmo_dagster.distributed.grids import Outcome, Task, run_tasks
 from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.experiments import run as running
+from erasmo_dagster.experiments.cells import plan_cells, read_tables
 from erasmo_dagster.experiments.run import ExperimentReport, load_results, run_experiment
 from erasmo_dagster.experiments.settings import load_experiment, with_execution
+from erasmo_dagster.experiments.steps import Steps, cache_dir
+from erasmo_dagster.experiments.tasks import cell_tasks
 from erasmo_dagster.settings import Project
 from tests.conftest import make_project
 from tests.defs.test_experiments import execute
 from tests.distributed import pieces
-from tests.distributed.encoders import Gate, install_encoders
-from tests.distributed.test_training import meanwhile
+from tests.distributed.encoders import Gate, install_encoders, is_ended
+from tests.distributed.test_training import meanwhile, until
 from tests.experiments.conftest import TUNING, customers_of, data, write_grid  # noqa: F401 - fixtures
 from tests.ray_cluster import RayNodes
 
@@ -76,14 +80,43 @@ def test_a_task_that_ends_its_worker_is_repeated_and_then_told(nodes: RayNodes, 
     tasks = [
         Task("dies", pieces.die, tmp_path, "dies"),
         Task("after", pieces.note, tmp_path, "never", needs=("dies",)),
+        Task("behind", pieces.tries, tmp_path, "dies", behind=("dies",)),
         Task("other", pieces.note, tmp_path, "other"),
     ]
     found = outcomes(tasks, nodes, tmp_path, max_failures=1)
-    assert len((tmp_path / "dies").read_text()) == 2
+    assert found["behind"] == Outcome(2)
     for name in ("dies", "after"):
         assert isinstance(found[name].error, ErasmoError)
         assert "lost more often" in str(found[name].error)
     assert found["other"].value == "other after "
+
+
+def test_an_interrupt_is_heeded_while_tasks_run(nodes: RayNodes, tmp_path: Path) -> None:
+    class InterruptedError(BaseException):
+        """What Dagster's handler raises is its own, which Ray drops."""
+
+    def handler(*_: object) -> None:
+        raise InterruptedError
+
+    def interrupt() -> None:
+        until((tmp_path / "long").exists)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    both = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, handler) for number in both]
+    try:
+        with (
+            attached(nodes.settings(), tmp_path) as cluster,
+            meanwhile(interrupt),
+            pytest.raises(KeyboardInterrupt),
+            closing(run_tasks([Task("long", pieces.long, tmp_path, "long")], cluster)) as ended,
+        ):
+            list(ended)
+        assert [signal.getsignal(number) for number in both] == [handler, handler]
+    finally:
+        for number, was in zip(both, before, strict=True):
+            signal.signal(number, was)
+    until(lambda: is_ended(int((tmp_path / "long").read_text())))
 
 
 class Runner:
@@ -129,9 +162,19 @@ def test_a_grid_on_ray_has_the_figures_of_one_without(
     asked: dict[str, Any] = {"encoders": arms, "algorithms": ALGORITHMS, "k": [3, 60], "datasets": [customers_of(data)]}
     here, there = make_project(tmp_path / "here"), make_project(tmp_path / "ray")
     alone = grid(here, ray=False, **asked)
+    texts: list[Path] = []
+
+    def begun(tasks: Iterable[Task], cluster: Cluster) -> Any:
+        texts.extend(cache_dir(there).glob("*/corpus.parquet"))
+        return run_tasks(tasks, cluster)
+
     with monkeypatch.context() as patch:
         patch.setattr(running, "_results_here", None)
+        patch.setattr(running, "run_tasks", begun)
         together = grid(there, ray=True, **asked)
+    assert (
+        set(texts) == set(cache_dir(there).glob("*/corpus.parquet")) != set()
+    )  # all were written before the first task
     assert alone.failed > 0
     assert (together.done, together.failed) == (alone.done, alone.failed)
     assert sorted(together.faults) == sorted(fault.replace(str(here.home), str(there.home)) for fault in alone.faults)
@@ -197,10 +240,34 @@ def test_the_job_of_dagster_takes_the_engine_from_its_config(
     nodes: RayNodes,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(running, "_results_here", None)
     config = {"experiment": str(write_grid(k=3)), "data": str(data), "engine": "ray", "address": nodes.address}
-    shown = execute(project, config)
+    with monkeypatch.context() as patch:
+        patch.setattr(running, "_results_here", None)
+        shown = execute(project, config)
     assert [shown[name] for name in ("done_now", "failed")] == [1, 0]
+    assert "attached to, with 3 nodes: 2 workers of 1 CPU" in shown["computed_on"]
+    assert "computed_on" not in execute(project, config)  # nothing was left to compute
+
+
+def test_what_a_model_reads_is_read_on_a_gpu(
+    write_grid: Callable[..., Path],  # noqa: F811
+    data: Path,  # noqa: F811
+    project: Project,
+    tiny_model: Path,
+) -> None:
+    model = f"path:{tiny_model}"
+    paper: dict[str, Any] = {"name": "paper", "baseline": "paper", "options": {"base_model": model}}
+    arms = [TFIDF, ONE_HOT, paper, {"name": "lm", "encoder": {"name": "causal-lm", "model": model}}]
+    tables = [customers_of(data), {**customers_of(data, name="texts"), "columns": {"note": {"kind": "text"}}}]
+    file = write_grid(datasets=tables, encoders=arms, algorithms=["kmeans", "auto", "mixture"], k=3)
+    _, settings = load_experiment(file, data=data)
+    cells = plan_cells(settings, read_tables(settings, project, cache_dir(project), file), project)
+    steps = Steps(project, lambda _: None, lambda _: None)
+    on_gpu = {task.name: task.gpu for task in cell_tasks("small", False, cells, steps, {})}
+    by_model = {cell.embedding.arm.name for cell in cells if on_gpu[cell.embedding.id]}
+    assert by_model == {"paper", "lm"}
+    read = {(cell.embedding.table.dataset, cell.algorithm.name) for cell in cells if on_gpu[cell.id]}
+    assert read == {("customers", "auto"), ("texts", "auto"), ("texts", "mixture")}
 
 
 def test_what_is_given_comes_before_the_file(write_grid: Callable[..., Path], data: Path) -> None:  # noqa: F811

@@ -26,6 +26,7 @@ from erasmo_dagster.method import adapter
 from erasmo_dagster.method.adapter import TrainingResult, fine_tune
 from erasmo_dagster.method.base_models import LocalModel, resolve
 from erasmo_dagster.method.encoders.causal_lm import CausalLMEncoder
+from erasmo_dagster.method.parallel import LostWorkerError
 from erasmo_dagster.rows import ClauseRows, save_clause_rows
 from erasmo_dagster.settings import AdapterSettings, EmbeddingSettings, Project
 from tests.conftest import DatasetWriter, customers
@@ -43,16 +44,31 @@ ROWS = [
     ]
     for i in range(40)
 ]
-# Each evaluation is reported to Ray Train, which takes a report every two seconds: there is time to kill a worker.
+STEPS = 10
+_EACH = "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"
 FAST: dict[str, Any] = {
     "device": "cpu",
     "batch_size": 4,
     "learning_rate": 3e-3,
     "eval_every": 2,
-    "max_steps": 16,
+    "max_steps": STEPS,
     "patience": 50,
     "lora": {"rank": 4, "alpha": 8},
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_reports() -> Iterator[None]:
+    """Each evaluation is reported to Ray Train, which takes a report every two seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(_EACH, "0.1")
+        yield
+
+
+@pytest.fixture
+def slow_reports(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that there is time to kill a worker."""
+    monkeypatch.setenv(_EACH, "2")
 
 
 @pytest.fixture(scope="module")
@@ -73,11 +89,10 @@ def call(base: LocalModel, folder: Path, **settings: Any) -> dict[str, Any]:
 
 
 def on_ray(
-    nodes: RayNodes, base: LocalModel, folder: Path, rows: Any = ROWS, failures: int = 3, **settings: Any
+    nodes: RayNodes, base: LocalModel, folder: Path, failures: int = 3, workers: int = 2, **settings: Any
 ) -> TrainingResult:
-    return fine_tune_on_ray(
-        rows, **call(base, folder, **settings), attach=lambda: attached(nodes.settings(max_failures=failures), folder)
-    )
+    asked = nodes.settings(max_failures=failures, workers=workers)
+    return fine_tune_on_ray(ROWS, **call(base, folder, **settings), attach=lambda: attached(asked, folder))
 
 
 def weights(folder: Path) -> bytes:
@@ -145,14 +160,20 @@ def trainers(nodes: RayNodes) -> list[int]:
     return sorted(found)
 
 
-def kill_one(nodes: RayNodes, folder: Path, step: int = 6) -> None:
-    """SIGKILL for one of the workers once there is a checkpoint of ``step``."""
-    until((folder / "checkpoints" / f"step-{step}").is_dir)
+def kill_one(nodes: RayNodes, folder: Path) -> None:
+    """SIGKILL for one of the workers once there is a checkpoint of step 2."""
+    until((folder / "checkpoints" / "step-2").is_dir)
     pids = trainers(nodes)
     assert len(pids) == 2
     heard = [c.laddr.ip for pid in pids for c in psutil.Process(pid).net_connections() if c.status == "LISTEN"]
     assert {address.removeprefix("::ffff:") for address in heard} == {"127.0.0.1"}
     os.kill(pids[0], signal.SIGKILL)
+
+
+def kill_node(nodes: RayNodes, folder: Path) -> None:
+    """The end of a machine that one of the workers is on, once there is a checkpoint of step 2."""
+    until((folder / "checkpoints" / "step-2").is_dir)
+    nodes.kill_worker(nodes.workers[0])
 
 
 def test_two_workers_train_as_one_process_does(
@@ -166,37 +187,40 @@ def test_two_workers_train_as_one_process_does(
     assert [path.name for path in undisturbed.iterdir()] == ["adapter"]  # neither checkpoints nor Ray's own notes
 
 
+@pytest.mark.usefixtures("slow_reports")
 def test_a_worker_that_is_killed_costs_no_more_than_steps(
     nodes: RayNodes, base: LocalModel, undisturbed: Path, tmp_path: Path
 ) -> None:
     with meanwhile(lambda: kill_one(nodes, tmp_path)):
         result = on_ray(nodes, base, tmp_path)
     assert result.resumed_from is not None
-    assert result.resumed_from >= 6
+    assert result.resumed_from >= 2
     assert weights(tmp_path) == weights(undisturbed)
     assert [path.name for path in tmp_path.iterdir()] == ["adapter"]
 
 
-def test_one_loss_too_many_is_one_line_and_the_local_engine_goes_on_from_there(
+@pytest.mark.usefixtures("slow_reports")
+def test_a_node_too_many_is_one_line_and_the_local_engine_goes_on_from_there(
     nodes: RayNodes, base: LocalModel, tmp_path: Path, here: tuple[TrainingResult, np.ndarray]
 ) -> None:
     with (
-        meanwhile(lambda: kill_one(nodes, tmp_path)),
+        meanwhile(lambda: kill_node(nodes, tmp_path)),
         pytest.raises(ErasmoError, match=r"^Got a worker of Ray lost") as fault,
     ):
         on_ray(nodes, base, tmp_path, failures=0)
+    nodes.add_worker()
     assert "\n" not in str(fault.value)
-    assert [path.name for path in tmp_path.iterdir()] == ["checkpoints"]
+    assert {path.name for path in tmp_path.iterdir()} == {"checkpoints", "checkpoints.run"}
     result = fine_tune(ROWS, **call(base, tmp_path))
     assert result.resumed_from is not None
-    assert result.resumed_from >= 6
+    assert result.resumed_from >= 2
     np.testing.assert_allclose(vectors(base, tmp_path), here[1], atol=1e-4)
 
 
 def test_what_a_user_must_mend_is_told_at_once(nodes: RayNodes, base: LocalModel, tmp_path: Path) -> None:
     # Were it tried again as a lost worker is, the test would not end.
     with pytest.raises(ErasmoError, match=r"^Got adapter\.lora\.targets \['c_attn'\].*q_proj") as fault:
-        on_ray(nodes, base, tmp_path, failures=1000, lora={"targets": ["c_attn"]})
+        on_ray(nodes, base, tmp_path, failures=1000, workers=1, lora={"targets": ["c_attn"]})
     assert "\n" not in str(fault.value)
     assert [path.name for path in tmp_path.iterdir()] == []
 
@@ -206,7 +230,7 @@ def test_a_result_that_is_there_starts_nothing(base: LocalModel, undisturbed: Pa
         raise AssertionError
 
     before = weights(undisturbed)
-    assert fine_tune_on_ray(ROWS, **call(base, undisturbed), attach=attach).steps == 16
+    assert fine_tune_on_ray(ROWS, **call(base, undisturbed), attach=attach).steps == STEPS
     assert weights(undisturbed) == before
     with pytest.raises(ErasmoError, match="no rows"):
         fine_tune_on_ray([], **call(base, undisturbed), attach=attach)
@@ -264,9 +288,8 @@ def test_the_asset_takes_the_engine_from_its_config(
     assert not list((project.artifacts / "customers" / "training").glob("*"))
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_run_ends_its_workers_and_keeps_its_checkpoint(
-    how: signal.Signals, nodes: RayNodes, project: Project, tiny_model: Path
+    nodes: RayNodes, project: Project, tiny_model: Path
 ) -> None:
     customers().write_parquet(project.root / "customers.parquet")
     (project.datasets_dir / "customers.yaml").write_text(
@@ -277,7 +300,7 @@ def test_a_stopped_run_ends_its_workers_and_keeps_its_checkpoint(
     folder = project.artifacts / "customers" / "training"
     with erasmo(project, "run", "customers") as running:
         until(lambda: list(folder.glob("*/step-*")) or running.poll() is not None)
-        running.send_signal(how)
+        running.send_signal(signal.SIGTERM)  # which is answered by what answers SIGINT
         out, err = running.communicate(timeout=300)
     assert running.returncode == 130, out + err
     assert err.splitlines()[-1] == "interrupted; run the same command again and it goes on from what is done"
@@ -285,3 +308,17 @@ def test_a_stopped_run_ends_its_workers_and_keeps_its_checkpoint(
     until(lambda: not trainers(nodes))
     assert list(folder.glob("*/step-*"))
     assert not list(folder.glob("*.ray"))
+
+
+def test_what_ray_train_tells_of_a_loss_is_one() -> None:
+    from ray.exceptions import RayActorError
+    from ray.train import WorkerGroupError
+
+    def told(*failures: Exception) -> Exception | None:
+        return training._reason(WorkerGroupError("", dict(enumerate(failures))), 2)
+
+    # Ray itself may still wait for an answer of the one that is gone.
+    assert isinstance(told(LostWorkerError("Connection closed by peer")), RayActorError)
+    assert told(LostWorkerError("Connection closed by peer"), ZeroDivisionError()) is None
+    mistake = ErasmoError("Got nothing")
+    assert told(LostWorkerError("Connection closed by peer"), mistake) is mistake

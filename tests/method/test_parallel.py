@@ -1,4 +1,4 @@
-"""A training by two processes is the training of one: in its weights, its decisions and what it leaves."""
+"""A training by several processes is the training of one: in its weights, its decisions and what it leaves."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import socket
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -18,7 +19,8 @@ import pytest
 from erasmo_dagster.method.adapter import FineTuning, TrainingResult, fine_tune
 from erasmo_dagster.method.base_models import LocalModel
 from erasmo_dagster.method.batches import dropout_seed
-from erasmo_dagster.method.parallel import Together, divided
+from erasmo_dagster.method.checkpoints import Checkpoints
+from erasmo_dagster.method.parallel import LostWorkerError, Together, divided
 from erasmo_dagster.settings import AdapterSettings, EmbeddingSettings
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -83,13 +85,20 @@ class Recorded(Together):
         self.seen = [weight.detach().clone() for weight in weights]
 
 
-def work(rank: int, size: int, base: LocalModel, folder: Path, names: list[str]) -> None:
-    """One of ``size`` processes: it runs every case, and says how each ended for it."""
+def begin(rank: int, size: int, folder: Path) -> None:
+    """Be one of ``size`` processes."""
     import torch
 
     os.environ["GLOO_SOCKET_IFNAME"] = next(name for _, name in socket.if_nameindex() if name.startswith("lo"))
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", f"file://{folder / 'store'}", rank=rank, world_size=size)
+
+
+def work(rank: int, size: int, base: LocalModel, folder: Path, names: list[str]) -> None:
+    """One of ``size`` processes: it runs every case, and says how each ended for it."""
+    import torch
+
+    begin(rank, size, folder)
     for name in names:
         rows, job = CASES[name].job(base, folder / name)
         if CASES[name].interrupted:
@@ -175,9 +184,7 @@ def half(rank: int, size: int, base: LocalModel, folder: Path) -> None:
     """Two workers begin a training and are stopped."""
     import torch
 
-    os.environ["GLOO_SOCKET_IFNAME"] = next(name for _, name in socket.if_nameindex() if name.startswith("lo"))
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", f"file://{folder / 'store'}", rank=rank, world_size=size)
+    begin(rank, size, folder)
     rows, job = CASES["lora"].job(base, folder)
     workers = Recorded(rank, size, torch.device("cpu"))
     workers.left = STOP
@@ -194,6 +201,30 @@ def test_what_two_began_one_can_end(base: LocalModel, folder: Path, tmp_path: Pa
     )
     assert result.resumed_from == 4
     assert np.abs(vectors(base, folder / "lora" / "adapter") - vectors(base, job.out)).max() < 1e-4
+
+
+def late(rank: int, size: int, folder: Path) -> None:
+    """The last of the processes comes late, and then is lost."""
+    import torch
+
+    begin(rank, size, folder)
+    workers = Together(rank, size, torch.device("cpu"))
+    assert workers.agreed(7 + rank) == 7
+    if rank == size - 1:
+        time.sleep(2)
+        (folder / "checkpoints" / "step-3").rename(folder / "read")  # it reads what the first is about to remove
+    Checkpoints(folder / "checkpoints", "key", workers).remove()
+    if rank == size - 1:
+        os._exit(0)
+    with pytest.raises(LostWorkerError):
+        workers.total(1.0)
+
+
+def test_no_worker_goes_on_before_all_have_come(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints" / "step-3").mkdir(parents=True)
+    in_processes(late, 3, tmp_path)
+    assert (tmp_path / "read").is_dir()
+    assert not (tmp_path / "checkpoints").exists()
 
 
 def test_a_step_is_divided_by_tokens() -> None:
