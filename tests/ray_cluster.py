@@ -63,7 +63,7 @@ class RayNodes:
 
     def settings(self, **more: Any) -> ExecutionSettings:
         """To compute on this cluster."""
-        return ExecutionSettings(engine="ray", address=self.address, **more)
+        return ExecutionSettings(**{"engine": "ray", "address": self.address, **more})
 
     def start_head(self) -> None:
         """It has no cores, so that no work is lost with it; nor a dashboard."""

@@ -98,4 +98,7 @@ def test_a_package_that_is_not_installed_is_told_of(
     monkeypatch.setitem(sys.modules, package, None)
     monkeypatch.delitem(sys.modules, "erasmo_dagster.defs.clusters", raising=False)
     with pytest.raises(ErasmoError, match=rf"{package} is not installed.*pip install 'erasmo-dagster\[ray\]'"):
-        cluster.connect(run.settings.execution, project.home) if package == "ray" else ray_cluster(run)
+        if package == "ray":
+            cluster.connect(run.settings.execution, project.home)
+        else:
+            ray_cluster(run, {"encoder": "tfidf", "options": {}})

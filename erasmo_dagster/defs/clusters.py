@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import dagster as dg
-from dagster_ray import LocalRay
+from dagster_ray import Lifecycle, LocalRay
 from pydantic import PrivateAttr
 
 from erasmo_dagster.distributed.cluster import Cluster, connect, ray_errors
@@ -17,18 +17,25 @@ class RayCluster(LocalRay):  # type: ignore[misc]  # mypy does not look into dag
     """dagster-ray's resource, attached to the cluster that a dataset's settings name, or started for them.
 
     It takes the address of a dataset and not of the whole code location, and connects within the stage: a stage that
-    has nothing to compute starts nothing. A user's own asset may use it as any :class:`dagster_ray.RayResource`.
+    has nothing to compute starts nothing.
     """
 
     _settings: ExecutionSettings = PrivateAttr(default=ExecutionSettings(engine="ray"))
     _shared: Path = PrivateAttr(default=Path())
+    _gpu: bool | None = PrivateAttr(default=None)
+    _model: str | None = PrivateAttr(default=None)
     _cluster: Cluster | None = PrivateAttr(default=None)
 
     @classmethod
-    def of(cls, settings: ExecutionSettings, shared: Path) -> Self:
-        """The cluster of ``settings``, each of whose nodes sees the folder ``shared``."""
-        resource = cls()
+    def of(
+        cls, settings: ExecutionSettings, shared: Path, *, gpu: bool | None = None, model: str | None = None
+    ) -> Self:
+        """The cluster of ``settings``, for work as :func:`~erasmo_dagster.distributed.cluster.connect` asks for."""
+        # By itself the resource would connect before the stage knows what there is to do, log each mistake of a user's
+        # as a fault with its traceback, and say of a cluster that goes on running that it is deleted.
+        resource = cls(lifecycle=Lifecycle(create=False, cleanup="never"))
         resource._settings, resource._shared = settings, shared
+        resource._gpu, resource._model = gpu, model
         return resource
 
     @property
@@ -55,11 +62,13 @@ class RayCluster(LocalRay):  # type: ignore[misc]  # mypy does not look into dag
         """
         context = dg.OpExecutionContext.get()
         with self.yield_for_execution(context), ray_errors(self._settings):
+            self.connect(context)
+            self.on_connect(context)
             yield self.cluster
 
     def connect(self, context: Any) -> Any:
         """Attach this process, with workers that import what it does; overrides the resource's plain `ray.init`."""
-        self._context, self._cluster = connect(self._settings, self._shared)
+        self._context, self._cluster = connect(self._settings, self._shared, gpu=self._gpu, model=self._model)
         return self._context
 
     def on_connect(self, context: Any) -> None:

@@ -147,7 +147,7 @@ def _read(
         features=[column.label for column in plan.columns],
         seed=way["seed"] or 0,
     )
-    cluster = _cluster(run, reader)
+    cluster = ray_cluster(run, adapter.details)
     chunks = _read_here(reader, unread, texts) if cluster is None else _read_on_ray(cluster, reader, unread, texts)
     _tell_what_leaves(run, adapter, plan, rows)
     read = Reading(texts)
@@ -180,16 +180,6 @@ def _chunks(encoder: Encoder, reader: Reader, unread: Path, texts: int) -> Gener
             engine = getattr(encoder, "engine", None)
             yield ReadTexts(hashes, done.vectors, done.cut, done.tokens, done.computed, done.seconds, engine)
             cache.forget()  # the chunk is whole
-
-
-def _cluster(run: StageRun, reader: Reader) -> RayCluster | None:
-    """The cluster that reads the texts; None where this process does."""
-    if run.settings.execution.engine == "local":
-        return None
-    if options_of(reader.about, reader.settings).remote is not None:
-        progress.note(f"The encoder {reader.about['encoder']} asks an endpoint: this process does, no worker of Ray")
-        return None
-    return ray_cluster(run)
 
 
 def _read_on_ray(resource: RayCluster, reader: Reader, unread: Path, texts: int) -> Generator[ReadTexts]:

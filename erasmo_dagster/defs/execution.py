@@ -1,13 +1,18 @@
 """Where a stage computes: as the dataset says, or otherwise for one run."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from pydantic import Field
 
+from erasmo_dagster import progress
 from erasmo_dagster.defs.stages import StageRun
 from erasmo_dagster.distributed.cluster import Cluster, installed
+from erasmo_dagster.distributed.embedding import computes_on_gpu
+from erasmo_dagster.method.base_models import resolve
+from erasmo_dagster.method.encoders.kinds import options_of
 from erasmo_dagster.settings import ExecutionSettings
 
 if TYPE_CHECKING:
@@ -30,14 +35,27 @@ class ExecutionConfig(dg.Config):
     dashboard: bool | None = Field(None, description=_said["dashboard"])
 
 
-def ray_cluster(run: StageRun) -> "RayCluster":
-    """The cluster that the stage computes on, to be attached to where there is something to compute.
+def ray_cluster(run: StageRun, about: Mapping[str, Any], *, trains: bool = False) -> "RayCluster | None":
+    """The cluster that the stage's encoder computes on, to be attached to where there is something to compute.
 
-    Raises ErasmoError where the packages of the extra ray are not installed.
+    ``about`` is as :func:`~erasmo_dagster.method.encoders.kinds.identify` gives it, ``trains`` says that its weights
+    are trained there. None where this process computes. Raises ErasmoError where the packages of the extra ray are not
+    installed.
     """
+    if run.settings.execution.engine == "local":
+        return None
+    options = options_of(about, run.settings)
+    if options.remote is not None:
+        progress.note(f"The encoder {options.name} asks an endpoint: this process does, no worker of Ray")
+        return None
     with installed():
         from erasmo_dagster.defs.clusters import RayCluster
-    return RayCluster.of(run.settings.execution, run.project.home)
+    gpu, model = computes_on_gpu(options, run.settings), about.get("base_model")
+    if model is not None and trains:
+        model = str(resolve(model, run.project.models).path)  # which workers open as this process sees it
+    elif model is not None:
+        model = model.removeprefix("path:") if model.startswith("path:") else None  # others they look for themselves
+    return RayCluster.of(run.settings.execution, run.project.home, gpu=gpu, model=model)
 
 
 def with_execution(run: StageRun, config: ExecutionConfig) -> StageRun:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 import logging
+import socket
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,10 +22,11 @@ import numpy as np
 from erasmo_dagster import progress
 from erasmo_dagster.distributed.cluster import Cluster, begin_worker, import_ray
 from erasmo_dagster.errors import ErasmoError
+from erasmo_dagster.method.base_models import resolve
 from erasmo_dagster.method.embedding import EmbeddingResult, embed_rows
 from erasmo_dagster.method.encoders.base import Encoder
 from erasmo_dagster.method.encoders.kinds import open_encoder
-from erasmo_dagster.settings import DatasetSettings, ExecutionSettings
+from erasmo_dagster.settings import DatasetSettings, EncoderOptions, ExecutionSettings, OpenAIOptions, TfidfOptions
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -65,6 +67,14 @@ class ReadTexts:
     computed: int
     seconds: float
     engine: str | None
+
+
+def computes_on_gpu(options: EncoderOptions, settings: DatasetSettings) -> bool:
+    """Whether an encoder would use a GPU. Of one that a package registers it is not known, so that it has one."""
+    if isinstance(options, TfidfOptions | OpenAIOptions):
+        return False
+    device = settings.adapter.device if options.tuned else getattr(options, "device", "auto")
+    return device in ("auto", "cuda")
 
 
 def part_size(texts: int, workers: int) -> int:
@@ -136,6 +146,7 @@ class PartReader:
         reader = self._reader
         with progress.hidden():
             if self._encoder is None:
+                _see_that_weights_are_the_same(reader)
                 self._encoder = open_encoder(reader.about, reader.settings, reader.folder, reader.models)
             texts = pq.read_table(file, columns=["text_hash", "clauses"])
             done = embed_rows(
@@ -146,6 +157,17 @@ class PartReader:
                 features=reader.features,
             )
         return _table(texts.column("text_hash"), done, getattr(self._encoder, "engine", None))
+
+
+def _see_that_weights_are_the_same(reader: Reader) -> None:
+    """Raise ErasmoError where the base model is another on this node than where the run is."""
+    name = reader.about.get("base_model")
+    if name is not None and resolve(name, reader.models).revision != reader.about["revision"]:
+        raise ErasmoError(
+            f"Got other weights of {name} on node {socket.gethostname()} of Ray than on the machine of the run",
+            expected=f"the revision {reader.about['revision']} on every node",
+            fix="share the folder or the hub's cache (HF_HUB_CACHE) between the machines",
+        )
 
 
 def _count_try(file: Path, failures: int) -> None:
@@ -214,6 +236,12 @@ def _data_context(cluster: Cluster) -> Iterator[Any]:
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     context.max_errored_blocks = 0
+    # Actors that wait for the driver to take what they have read stay; at the end, Ray Data lets them go all the same.
+    # Those that a lost node took with it come again where there is room: with one part at a time an actor is at work
+    # with 1.0 of it, never more.
+    context.autoscaling_config = replace(
+        context.autoscaling_config, actor_pool_util_upscaling_threshold=1.0, actor_pool_util_downscaling_threshold=-1.0
+    )
     if (megabytes := cluster.settings.object_store_mb) is not None:
         limits = data.ExecutionResources.for_limits(object_store_memory=megabytes * _MIB)
         context.execution_options.resource_limits = limits

@@ -14,6 +14,11 @@ from erasmo_dagster.settings.base import Settings
 _ADDRESS = re.compile(r"auto|([^\s/@:]+|\[[0-9a-fA-F:]+\]):\d{1,5}")
 
 
+def is_address(text: str) -> bool:
+    """Whether ``text`` is `auto` or `host:port`."""
+    return _ADDRESS.fullmatch(text) is not None
+
+
 class ExecutionSettings(Settings):
     """The engine of the stages that run a language model; no result depends on it, and nothing kept names it."""
 
@@ -80,7 +85,7 @@ class ExecutionSettings(Settings):
     @field_validator("address")
     @classmethod
     def _an_address(cls, value: str | None) -> str | None:
-        if value is None or "${" in value or _ADDRESS.fullmatch(value):
+        if value is None or "${" in value or is_address(value):
             return value
         why = "; Ray's client cannot do what the stages need" if value.startswith("ray://") else ""
         raise ValueError(f"got address {value!r}, expected auto or host:port of a cluster that this machine is in{why}")

@@ -89,7 +89,7 @@ def test_a_target_that_fails_fails_the_asset_and_is_completed(
     run_dataset(instance, team, "customers")
     write_dataset(frame=customers(63))
     monkeypatch.setenv("TEAM_DATABASE_URL", "postgresql://erasmo:hunter2-secret@127.0.0.1:1/nowhere")
-    with pytest.raises(TargetError, match="team: Got in .* no server listens"):
+    with pytest.raises(TargetError, match=r"team: Got in .* no server listens"):
         run_dataset(instance, team, "customers")
     run = instance.get_runs(limit=1)[0]
     assert run.status is dg.DagsterRunStatus.FAILURE

@@ -42,7 +42,9 @@ def adapter(
     about = identify(run.settings, run.project.models)
     tuned = run.settings.adapter.model_dump(exclude={"device", "base_model", "forward_tokens"})
     hashed = run.hash_inputs(about, tuned if run.settings.encoder.tuned else None, run.settings.seed)
-    output, cluster = None, _cluster(run)
+    # Other encoders learn in seconds, in this process.
+    tunes = isinstance(run.settings.encoder, ErasmoOptions)
+    output, cluster = None, ray_cluster(run, about, trains=True) if tunes else None
     # Only the run that was asked to retrain does: a later one may use its plan.
     if not (run.plan.forced and run.inputs["refresh_plan"].version == run.version):
         output = run.reusable(
@@ -54,13 +56,6 @@ def adapter(
             output = run.record(con, hashed, details)
     used = cluster.used if cluster else None
     return run.result(output, _metadata(output.details) | computed_on(used))
-
-
-def _cluster(run: StageRun) -> "RayCluster | None":
-    """The cluster that fine-tunes; None where this process does, and for an encoder that learns otherwise."""
-    if run.settings.execution.engine == "local" or not isinstance(run.settings.encoder, ErasmoOptions):
-        return None
-    return ray_cluster(run)
 
 
 def _fit(run: StageRun, about: dict[str, Any], hashed: str, cluster: "RayCluster | None") -> dict[str, Any]:
