@@ -104,8 +104,12 @@ def test_the_services_run_datasets_one_at_a_time(
         for name in UNITS:
             file, log = folder / f"erasmo-{name}.service", tmp_path / f"{name}.log"
             services.enter_context(as_process(file, environment, log))
-        wait_for("the webserver with its code location", answers, seconds=180)
-        runs = wait_for("a run of every dataset", ended, seconds=420, each=2)
+        try:
+            wait_for("the webserver with its code location", answers, seconds=180)
+            runs = wait_for("a run of every dataset", ended, seconds=420, each=2)
+        except (AssertionError, OSError) as error:
+            logs = {log.name: log.read_text()[-3000:].replace(PASSWORD, "…") for log in tmp_path.glob("*.log")}
+            raise AssertionError("\n".join(f"{name}: {text}" for name, text in logs.items())) from error
     assert [run["status"] for run in runs] == ["SUCCESS"] * len(names)
     times = sorted((run["startTime"], run["endTime"]) for run in runs)
     assert all(end <= start for (_, end), (start, _) in pairwise(times)), times

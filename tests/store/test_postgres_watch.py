@@ -232,7 +232,12 @@ def test_a_column_without_a_highest_value(crm: Crm) -> None:
 
 @pytest.mark.parametrize("kind", WRITTEN)
 def test_texts_that_change_with_their_type_are_seen(crm: Crm, kind: str) -> None:
-    values = {"mood": "'sad'", "pair": "row(1, 'sad')", "feeling": "'sad'", "outer_pair": "row(row(1, 'sad')::pair)"}
+    values = {
+        "mood": "'sad'",
+        "pair": "row(1, 'sad')",
+        "feeling": "'sad'",
+        "outer_pair": "row(row(1, 'sad'))::outer_pair",
+    }
     value = values.get(kind) or f"array[{values[kind[:-2]]}]::{kind}"
     crm.sql(
         "CREATE TYPE mood AS ENUM ('sad', 'ok')",
