@@ -8,7 +8,7 @@ import os
 import pytest
 
 from erasmo_dagster.errors import ErasmoError
-from erasmo_dagster.store.targets import log, read_standings, send
+from erasmo_dagster.store.targets import read_standings, send
 from tests.store.targets.conftest import WithTargets
 from tests.store.targets.places import LAKE
 from tests.store.targets.test_send import logged, pointer
@@ -23,7 +23,7 @@ def test_a_log_that_was_stopped_halfway_is_made_up_for(
     before = project.published.read_bytes()
     with monkeypatch.context() as patch:
         full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        patch.setattr(log.shutil, "copyfile", lambda *_: (_ for _ in ()).throw(full))
+        patch.setattr("erasmo_dagster.store.targets.log.shutil.copyfile", lambda *_: (_ for _ in ()).throw(full))
         with pytest.raises(ErasmoError, match="Got no space left on the disk"):
             send(project)
     assert pointer(project)["release"] == 1
