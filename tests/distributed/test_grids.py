@@ -22,6 +22,7 @@ from erasmo_dagster.experiments.settings import load_experiment, with_execution
 from erasmo_dagster.experiments.steps import Steps, cache_dir
 from erasmo_dagster.experiments.tasks import cell_tasks
 from erasmo_dagster.settings import Project
+from erasmo_dagster.store.experiments import write_cell
 from tests.conftest import make_project
 from tests.defs.test_experiments import execute
 from tests.distributed import pieces
@@ -215,12 +216,12 @@ def test_faults_of_ours_are_kept_and_an_interrupted_grid_goes_on(
     arm = {"name": "gated", "encoder": {"name": "gated", "gate": str(gate.folder)}}
     table = {**customers_of(tmp_path / "data"), "columns": {"job": {"values": {"retired": "bug"}}}}
     asked: dict[str, Any] = {"encoders": [TFIDF, ONE_HOT, arm], "datasets": [table], "algorithms": ALGORITHMS, "k": 3}
-    real, ended = running.write_cell, []
+    ended: list[str] = []
 
     def interrupted(con: Any, result: Any) -> None:
         if len(ended) == 2:
             raise KeyboardInterrupt
-        real(con, result)
+        write_cell(con, result)
         ended.append(result.status)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):

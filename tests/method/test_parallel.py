@@ -222,7 +222,7 @@ def late(rank: int, size: int, folder: Path) -> None:
 
 def test_no_worker_goes_on_before_all_have_come(tmp_path: Path) -> None:
     (tmp_path / "checkpoints" / "step-3").mkdir(parents=True)
-    in_processes(late, 3, tmp_path)
+    in_processes(late, 4, tmp_path)  # of three, the first of a broadcast waits for both others
     assert (tmp_path / "read").is_dir()
     assert not (tmp_path / "checkpoints").exists()
 
