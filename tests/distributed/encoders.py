@@ -77,6 +77,10 @@ class Gate:
         """The texts that were read, as often as they were."""
         return [line for file in self.folder.glob("*.read") for line in file.read_text().splitlines()]
 
+    def counts(self) -> dict[int, int]:
+        """How many texts each process has read, by its id."""
+        return {int(file.stem): len(file.read_text().splitlines()) for file in self.folder.glob("*.read")}
+
 
 def is_ended(pid: int) -> bool:
     try:

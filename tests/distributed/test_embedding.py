@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 import psutil
+import pyarrow as pa
 import pytest
 
 from erasmo_dagster.distributed.cluster import attached
-from erasmo_dagster.distributed.embedding import LONGEST_PART, Reader, ReadTexts, part_size, read_parts
+from erasmo_dagster.distributed.embedding import LONGEST_PART, PartReader, Reader, ReadTexts, part_size, read_parts
 from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.method.embedding import embed_rows
 from erasmo_dagster.method.encoders.kinds import identify, open_encoder
-from erasmo_dagster.settings import DatasetSettings
+from erasmo_dagster.settings import DatasetSettings, ExecutionSettings
 from erasmo_dagster.store.vectors import cut_unread
-from tests.distributed.encoders import Gate, install_encoders
+from tests.distributed.encoders import Gate, install_encoders, is_ended
 from tests.ray_cluster import RayNodes
 
 pytestmark = pytest.mark.ray
@@ -148,14 +151,14 @@ def test_a_node_that_is_gone_loses_nothing_though_the_others_are_full(
 
 def test_texts_that_end_every_worker_are_told_of_in_one_line(nodes: RayNodes, gate: Gate, tmp_path: Path) -> None:
     with pytest.raises(ErasmoError, match=r"^Got 2 workers of Ray lost while they read the same texts, expected at mo"):
-        read(tmp_path, clauses(20, "deadly"), gated(gate), nodes, each=5, max_failures=1)
+        read(tmp_path, clauses(20, "deadly"), gated(gate), nodes, each=5, max_failures=1, workers=1)
 
 
 def test_what_a_user_must_mend_comes_as_it_was_and_is_not_tried_again(
     nodes: RayNodes, gate: Gate, tmp_path: Path
 ) -> None:
     with pytest.raises(ErasmoError) as caught:
-        read(tmp_path, clauses(20, "mend"), gated(gate), nodes, each=5)
+        read(tmp_path, clauses(20, "mend"), gated(gate), nodes, each=5, workers=1)
     assert str(caught.value) == "Got a text to mend, expected none: mend it."
     assert (caught.value.got, caught.value.fix) == ("Got a text to mend", "mend it")
     assert {file.stat().st_size for file in (tmp_path / "parts").glob("*.tries")} == {1}
@@ -170,33 +173,85 @@ def test_a_model_that_is_gone_is_told_of_as_by_the_local_engine(
     with pytest.raises(ErasmoError) as here:
         open_encoder(how.about, how.settings, None, how.models)
     with pytest.raises(ErasmoError) as there:
-        read(tmp_path, clauses(8), how, nodes, each=4)
+        read(tmp_path, clauses(8), how, nodes, each=4, workers=1)
     assert str(there.value) == str(here.value)
+
+
+def test_other_weights_than_those_of_the_run_are_not_read_with(tiny_model: Path, tmp_path: Path) -> None:
+    how = reader({"name": "causal-lm", "model": f"path:{tiny_model}", "device": "cpu"}, tmp_path / "models")
+    (file,) = cut_unread(unread(tmp_path, clauses(2)), tmp_path / "parts", 2)
+    batch = pa.table({"file": [str(file)]})
+    execution = ExecutionSettings(engine="ray")
+    (found,) = PartReader(how, execution)(batch)
+    assert found.num_rows == 2
+    (found,) = PartReader(replace(how, about={**how.about, "revision": "before"}), execution)(batch)
+    assert f"Got other weights of path:{tiny_model} on node" in found["told"][0].as_py()
 
 
 def test_a_fault_of_ours_keeps_its_words(nodes: RayNodes, gate: Gate, tmp_path: Path) -> None:
     with pytest.raises(Exception, match="a fault of ours") as caught:
-        read(tmp_path, clauses(8, "bug"), gated(gate), nodes, each=4)
+        read(tmp_path, clauses(8, "bug"), gated(gate), nodes, each=4, workers=1)
     assert not isinstance(caught.value, ErasmoError)
 
 
-def test_more_vectors_than_the_object_store_holds_pass_through_it(nodes: RayNodes, gate: Gate, tmp_path: Path) -> None:
-    import ray
-    from ray._private.internal_api import get_memory_info_reply
-    from ray._private.state import state
+@dataclass(frozen=True)
+class Look:
+    """Bytes that this process and each worker hold for themselves, texts that each has read, and the object stores."""
 
-    rows, width = clauses(4000), 16_384
-    passed = 0
+    driver: int
+    workers: dict[int, int]
+    read: dict[int, int]
+    stores: list[Any]
+
+    @classmethod
+    def now(cls, gate: Gate) -> Look:
+        import ray
+        from ray._private.internal_api import node_stats
+
+        read = gate.counts()
+        return cls(
+            _own_bytes(os.getpid()),
+            {pid: _own_bytes(pid) for pid in read if not is_ended(pid)},
+            read,
+            [
+                node_stats(node["NodeManagerAddress"], node["NodeManagerPort"], include_memory_info=False).store_stats
+                for node in ray.nodes()
+                if node["Alive"]
+            ],
+        )
+
+    @property
+    def stored(self) -> int:
+        """Bytes in the stores of all nodes, without the copies that a node may drop."""
+        return sum(store.object_store_bytes_primary_copy for store in self.stores)
+
+
+def _own_bytes(pid: int) -> int:
+    own: int = psutil.Process(pid).memory_full_info().uss
+    return own
+
+
+def test_more_vectors_pass_through_than_the_memory_that_was_asked_for(
+    nodes: RayNodes, gate: Gate, tmp_path: Path
+) -> None:
+    rows, width, store = clauses(4000), 16_384, 80 * 2**20
+    passed, looks = 0, []
     with attached(nodes.settings(object_store_mb=80), tmp_path) as cluster:
-        files = cut_unread(unread(tmp_path, rows), tmp_path / "parts", 250)
-        for part in read_parts(files, len(rows), gated(gate, width=width), cluster):
-            assert part.vectors.shape == (250, width)
+        files = cut_unread(unread(tmp_path, rows), tmp_path / "parts", 125)
+        for number, part in enumerate(read_parts(files, len(rows), gated(gate, width=width), cluster)):
+            assert part.vectors.shape == (125, width)
             passed += part.vectors.nbytes
-        stores = [
-            get_memory_info_reply(state, node["NodeManagerAddress"], node["NodeManagerPort"]).store_stats
-            for node in ray.nodes()
-            if node["Alive"]
-        ]
-    assert passed > 3 * 80 * 2**20
-    assert [store.object_store_bytes_avail for store in stores] == [80 * 2**20] * 3
-    assert [store.object_store_bytes_fallback for store in stores] == [0] * 3  # nothing had to go beside a store
+            time.sleep(0.2)  # slower than the workers, so that they have to wait
+            if number % 4 == 3:
+                looks.append(Look.now(gate))
+    assert passed > 3 * store
+    first, middle, last = looks[0], looks[len(looks) // 2], looks[-1]
+    # Nobody holds what has passed: no process, and no store.
+    assert max(look.driver for look in looks) - first.driver < passed / 4
+    for pid, before in first.workers.items():
+        assert max(look.workers.get(pid, 0) for look in looks) - before < passed / 4
+    assert max(look.stored for look in looks) <= store
+    assert [(one.object_store_bytes_avail, one.object_store_bytes_fallback) for one in last.stores] == [(store, 0)] * 3
+    # A worker that had to wait is there still: both read from the beginning to the end.
+    assert len(first.read) == 2
+    assert all(last.read[pid] > middle.read[pid] > first.read[pid] for pid in first.read)
