@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import numpy as np
 import polars as pl
 import pytest
+from polars.testing import assert_frame_equal
 
 from erasmo_dagster.defs import encoding
 from erasmo_dagster.defs.assembly import build_definitions
 from erasmo_dagster.defs.instance import open_instance, run_dataset
+from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.settings import Project
+from erasmo_dagster.show import open_published
 from erasmo_dagster.store.vectors import read_embeddings
 from erasmo_dagster.store.warehouse import open_warehouse
 from tests.conftest import DatasetWriter, customers, make_project
@@ -23,7 +28,14 @@ from tests.ray_cluster import RayNodes
 from tests.servers import erasmo, interrupt, wait_for
 
 pytestmark = pytest.mark.ray
-RUN = "select entity_key, segment_id, segment_name, confidence from segments order by entity_key"
+# What an analyst sees of segments, and by what their rows are told apart.
+PUBLISHED = {
+    "segments": "entity_key",
+    "segment_sizes": "segment_id",
+    "segment_metrics": "metric",
+    "segment_descriptions": "segment_id",
+    "segment_profile": "segment_id, trait_rank",
+}
 
 
 def on(nodes: RayNodes) -> str:
@@ -33,6 +45,18 @@ def on(nodes: RayNodes) -> str:
 def run(project: Project) -> dict[str, dict[str, Any]]:
     with open_instance(project) as instance:
         return run_dataset(instance, project, "customers").metadata
+
+
+def log_of(instance: dg.DagsterInstance, run_id: str) -> list[str]:
+    """What the run's log says, each line with its level, beside Dagster's own events."""
+    entries = instance.all_logs(run_id)
+    return [f"{logging.getLevelName(entry.level)} {entry.user_message}" for entry in entries if not entry.dagster_event]
+
+
+def tables(project: Project) -> dict[str, pl.DataFrame]:
+    with open_published(project) as con:
+        found = {name: con.execute(f"from {name} order by {keys}").pl() for name, keys in PUBLISHED.items()}
+    return {name: frame.drop("version", "assigned_at", strict=False) for name, frame in found.items()}
 
 
 def vectors(project: Project, version: int = 1) -> np.ndarray:
@@ -53,22 +77,30 @@ def test_a_dataset_on_ray_gives_what_it_gives_without(
         here[name] for name in ("texts_embedded", "tokens", "engine", "made_by")
     ]
     np.testing.assert_allclose(vectors(distributed), vectors(local), atol=1e-4)
-    for (key, *one), (other_key, *other) in zip(published(local, RUN), published(distributed, RUN), strict=True):
-        assert (key, *one[:2]) == (other_key, *other[:2])
-        assert one[2] == pytest.approx(other[2], abs=1e-3)
+    by_ray = tables(distributed)
+    for name, frame in tables(local).items():
+        assert_frame_equal(by_ray[name], frame, abs_tol=1e-3, rel_tol=1e-3)
     assert not list((distributed.artifacts / "customers" / "vectors").glob("*"))
 
-    # From local to Ray and back: every vector and what was fitted is taken over.
-    DatasetWriter(local, tiny_model)(extra=on(nodes))
-    again = run(local)
+    # And back: every vector and what was fitted is taken over, and nothing changes that an analyst sees.
+    monkeypatch.setattr(encoding, "open_encoder", None)  # no text is read in this process from here on
+    DatasetWriter(distributed, tiny_model)()
+    again = run(distributed)
     assert again["refresh_plan"]["decision"] == "refresh"
     assert [again[stage]["made_by"] for stage in ("adapter", "embeddings")] == ["version 1, reused"] * 2
+    np.testing.assert_array_equal(vectors(distributed, 2), vectors(distributed))
+    for name, frame in tables(distributed).items():
+        assert_frame_equal(by_ray[name], frame)
+    # To Ray it is the same, and nothing is attached to.
+    DatasetWriter(local, tiny_model)(extra=on(nodes))
+    again = run(local)
+    assert [again[stage]["made_by"] for stage in ("adapter", "embeddings")] == ["version 1, reused"] * 2
+    assert "computed_on" not in again["embeddings"]
 
     # The run config comes before a YAML that says nothing.
     more = customers().with_columns(id=pl.col("id") + 60, note=pl.lit("sings in winter"))[:4]
     DatasetWriter(distributed, tiny_model)(frame=pl.concat([customers(), more]))
     cluster = {"engine": "ray", "address": nodes.address, "workers": 1}
-    monkeypatch.setattr(encoding, "open_encoder", None)  # no text is read in this process
     with open_instance(distributed) as instance:
         job = build_definitions(distributed).resolve_job_def("segment_dataset")
         done = job.execute_in_process(
@@ -76,6 +108,7 @@ def test_a_dataset_on_ray_gives_what_it_gives_without(
             instance=instance,
             run_config={"ops": {"embeddings": {"config": cluster}, "refresh_plan": {"config": {"retrain": True}}}},
         )
+        log = log_of(instance, done.run_id)
     assert done.success
     figures = {
         event.asset_key.path[-1]: {name: value.value for name, value in event.materialization.metadata.items()}
@@ -84,6 +117,20 @@ def test_a_dataset_on_ray_gives_what_it_gives_without(
     }
     assert "1 worker of 1 CPU" in str(figures["embeddings"]["computed_on"])
     assert published(distributed, "select count(*) from segments") == [(64,)]
+    assert [line for line in log if "Ray" in line] == [f"INFO {figures['embeddings']['computed_on']}"]
+
+
+def test_a_wrong_address_is_one_line_in_the_log_too(project: Project) -> None:
+    customers().write_parquet(project.root / "customers.parquet")
+    (project.datasets_dir / "customers.yaml").write_text(
+        "source: {path: customers.parquet}\nkey: id\ndrop: [email, kind]\nencoder: {name: tfidf, min_df: 1}\n"
+        "execution: {engine: ray, address: '127.0.0.1:1'}\n"
+    )
+    with open_instance(project) as instance:
+        with pytest.raises(ErasmoError, match=r"^Got no connection to Ray at 127.0.0.1:1 .*refused"):
+            run_dataset(instance, project, "customers")
+        (failed,) = instance.get_runs()
+        assert [line for line in log_of(instance, failed.run_id) if "Ray" in line or "ERROR" in line] == []
 
 
 @pytest.fixture
