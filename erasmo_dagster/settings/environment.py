@@ -37,3 +37,16 @@ def is_database_url(text: str) -> bool:
 def is_variable(text: str) -> bool:
     """Whether ``text`` is one ``${VARIABLE}`` and nothing else, so that all of it comes from the environment."""
     return _VARIABLE.fullmatch(text) is not None
+
+
+def only_a_variable(value: object) -> object:
+    """For a setting that holds an address with its password: the value, where it is one ``${VARIABLE}``.
+
+    Raises ValueError without a word of any other value, since it is likely to be the address itself.
+    """
+    if not isinstance(value, str) or not is_variable(value):
+        raise ValueError(
+            "expected `${VARIABLE}` and nothing else, an environment variable that holds the address, so that no "
+            "password is in a file"
+        )
+    return value

@@ -17,6 +17,7 @@ from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.settings.base import Duration, Settings
 from erasmo_dagster.settings.clustering import ON_COLUMNS
 from erasmo_dagster.settings.dataset import DatasetSettings
+from erasmo_dagster.settings.environment import only_a_variable
 from erasmo_dagster.settings.refresh import NotifySettings
 from erasmo_dagster.settings.targets import (
     DuckdbTarget,
@@ -45,7 +46,6 @@ class ProjectSettings(Settings):
     )
     dagster_storage: str | None = Field(
         None,
-        pattern=r"^\$\{\w+\}$",
         description="PostgreSQL database of Dagster's own runs, events and schedules, as the `${VARIABLE}` that holds "
         "its URL; by default SQLite files in $ERASMO_HOME/dagster.",
     )
@@ -72,6 +72,11 @@ class ProjectSettings(Settings):
         (DuckdbTarget(),),
         description="Where segments are published: `duckdb`, always, and copies of the file in PostgreSQL and Parquet.",
     )
+
+    @field_validator("dagster_storage", mode="before")
+    @classmethod
+    def _url_is_in_the_environment(cls, value: object) -> object:
+        return None if value is None else only_a_variable(value)
 
     @field_validator("publish")
     @classmethod

@@ -10,11 +10,11 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, field_validator
 
 from erasmo_dagster.settings.base import Settings, Strings
+from erasmo_dagster.settings.environment import only_a_variable
 
 _NAME = r"^[a-z][a-z0-9_]{0,47}$"
 # A release adds `_r` and its number, and PostgreSQL cuts names after 63 bytes.
 _SCHEMA = r"^[a-z_][a-z0-9_]{0,47}$"
-_VARIABLE = re.compile(r"\$\{\w+\}")
 _CONTAINERS = ("abfs", "abfss", "az")  # whose addresses may be of the form container@account
 _KINDS = ("duckdb", "postgresql", "parquet")
 
@@ -56,13 +56,7 @@ class PostgresTarget(CopyTarget):
     @field_validator("url", mode="before")
     @classmethod
     def _url_is_in_the_environment(cls, value: Any) -> Any:
-        # The message may not show the value: a password is likely to be in it.
-        if not isinstance(value, str) or not _VARIABLE.fullmatch(value):
-            raise ValueError(
-                "expected `${VARIABLE}` and nothing else, an environment variable that holds the address, so that no "
-                "password is in a file"
-            )
-        return value
+        return only_a_variable(value)
 
     @field_validator("schema_name")
     @classmethod

@@ -30,7 +30,7 @@ CREATE TABLE segment_history (dataset VARCHAR, entity_key VARCHAR, segment_id IN
 CREATE TABLE segment_transitions (publish_id INTEGER, dataset VARCHAR, from_version INTEGER, version INTEGER,
     from_segment_id INTEGER, to_segment_id INTEGER, rows BIGINT);
 CREATE TABLE publish_log (publish_id INTEGER, dataset VARCHAR, version INTEGER, run_id VARCHAR, fingerprint VARCHAR,
-    rows BIGINT, segments INTEGER, published_at TIMESTAMP, reason VARCHAR, figures JSON);
+    rows BIGINT, segments INTEGER, published_at TIMESTAMP, reason VARCHAR, figures JSON, targets JSON);
 CREATE TABLE segment_profile (dataset VARCHAR, version INTEGER, segment_id INTEGER, segment_name VARCHAR,
     trait_rank INTEGER, column_name VARCHAR, kind VARCHAR, value VARCHAR, in_segment DOUBLE, in_rest DOUBLE,
     effect DOUBLE, effect_kind VARCHAR, strength DOUBLE, column_association DOUBLE, description VARCHAR);
@@ -221,7 +221,7 @@ def _write_publishes(con: duckdb.DuckDBPyConnection, publishes: tuple[Publish, .
                 name = NAMES[publish.dataset, new[key]]
                 stays[publish.dataset, key] = [publish.dataset, key, new[key], name, publish.version, moment]
         log = (publish.dataset, publish.version, f"run{number}", f"f{number}", len(new), len(set(new.values())), moment)
-        _insert(con, "publish_log", [(number, *log, "the source changed", json.dumps(publish.figures))])
+        _insert(con, "publish_log", [(number, *log, "the source changed", json.dumps(publish.figures), None)])
         before[publish.dataset] = publish
     _insert(con, "segment_history", [*done, *((*stay, None, None) for stay in stays.values())])
 
