@@ -61,8 +61,12 @@ class Webserver:
     def query(self, query: str, **variables: Any) -> dict[str, Any]:
         body = json.dumps({"query": query, "variables": variables}).encode()
         request = urllib.request.Request(f"{self.url}/graphql", body, {"Content-Type": "application/json"})
-        with urllib.request.urlopen(request, timeout=30) as response:
-            answer = json.loads(response.read())
+        try:
+            with urllib.request.urlopen(request, timeout=30) as response:
+                answer = json.loads(response.read())
+        except urllib.error.HTTPError as error:
+            error.add_note(error.read().decode(errors="replace")[:4000])
+            raise
         assert "errors" not in answer, answer["errors"]
         data: dict[str, Any] = answer["data"]
         return data

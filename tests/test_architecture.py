@@ -32,7 +32,7 @@ RULES = {
 HEAVY = {
     *("torch", "transformers", "peft", "sentence_transformers", "sklearn", "scipy", "matplotlib", "networkx"),
     *("skfuzzy", "kmodes", "scikit_posthocs", "umap", "openai", "pandas", "ray", "dagster_ray", "dagster_postgres"),
-    *("adbc_driver_manager", "adbc_driver_postgresql", "psycopg", "s3fs"),
+    *("adbc_driver_manager", "adbc_driver_postgresql", "psycopg2", "s3fs"),
 }
 
 # A class that inherits from another library's needs it; its module is loaded when it is asked for.

@@ -33,6 +33,7 @@ from erasmo_dagster.store.publish import mend
 from erasmo_dagster.store.versions import publications, version_of_run
 from erasmo_dagster.store.warehouse import open_warehouse
 
+_STORAGE_URL = "postgresql+psycopg2://"
 _HEADER = "# Written by erasmo from erasmo.yaml; delete this line to keep changes of your own.\n"
 
 
@@ -84,7 +85,13 @@ def _storage(project: Project) -> str:
     named = project.settings.dagster_storage
     if named is None:
         return ""
-    expand(named, "in dagster_storage of erasmo.yaml")
+    # dagster-postgres works with psycopg2 alone, and SQLAlchemy 2.1 takes another driver where none is named.
+    if not expand(named, "in dagster_storage of erasmo.yaml").startswith(_STORAGE_URL):
+        raise ErasmoError(
+            f"Got in {named} no address that begins with {_STORAGE_URL}, for `dagster_storage` of erasmo.yaml",
+            expected=f"{_STORAGE_URL}user:password@host:5432/database",
+            fix=f"name the driver in the variable {named[2:-1]}",
+        )
     if find_spec("dagster_postgres") is None:
         raise ErasmoError(
             "Got `dagster_storage` in erasmo.yaml without the package dagster-postgres",

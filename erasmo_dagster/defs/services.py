@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from erasmo_dagster.defs.instance import dagster_environment
+from erasmo_dagster.defs.instance import dagster_environment, open_instance
 from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.files import whole_file
 from erasmo_dagster.settings import Project
@@ -46,7 +46,10 @@ def write_services(project: Project, folder: Path, *, port: int, code_port: int)
     """Write the units, their environment and the workspace that finds the code location; the files.
 
     The webserver listens on 127.0.0.1:``port``, the code location on 127.0.0.1:``code_port``. No secret is written.
-    Raises ErasmoError where a path has a character that a unit cannot hold as it is.
+    Dagster's tables are made where there are none: the services begin at once, and each would make them.
+
+    Raises ErasmoError where a path has a character that a unit cannot hold as it is, and for a database of Dagster's
+    that cannot be used.
     """
     folder = folder.expanduser().resolve()
     python = sys.executable
@@ -55,6 +58,7 @@ def write_services(project: Project, folder: Path, *, port: int, code_port: int)
             raise ErasmoError(
                 f"Got {str(path)!r} with {min(unfit)!r}", expected="a path that a unit of systemd can hold"
             )
+    _make_dagster_tables(project)
     workspace = folder / "workspace.yaml"
     server = f"{python} -m dagster code-server start -h 127.0.0.1 -p {code_port}"
     commands = {
@@ -80,6 +84,21 @@ def write_services(project: Project, folder: Path, *, port: int, code_port: int)
         with whole_file(folder / name) as written:
             written.write_text(text, encoding="utf-8")
     return [folder / name for name in files]
+
+
+def _make_dagster_tables(project: Project) -> None:
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        with open_instance(project):
+            pass
+    except SQLAlchemyError as error:
+        # Its text repeats host and user.
+        raise ErasmoError(
+            f"Got a database of Dagster's that cannot be used ({type(error).__name__})",
+            expected="an empty database of PostgreSQL, or one that Dagster has made its tables in",
+            fix=f"see what {project.settings.dagster_storage or '$ERASMO_HOME/dagster'} leads to",
+        ) from None
 
 
 def _environment(environment: Mapping[str, str]) -> str:

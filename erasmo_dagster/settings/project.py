@@ -47,7 +47,7 @@ class ProjectSettings(Settings):
     dagster_storage: str | None = Field(
         None,
         description="PostgreSQL database of Dagster's own runs, events and schedules, as the `${VARIABLE}` that holds "
-        "its URL; by default SQLite files in $ERASMO_HOME/dagster.",
+        "its URL, postgresql+psycopg2://…; by default SQLite files in $ERASMO_HOME/dagster.",
     )
     run_retries: int = Field(
         1, ge=0, le=10, description="Times that Dagster starts a run anew whose process died; see also refresh.retries."

@@ -76,7 +76,8 @@ def test_the_services_run_datasets_one_at_a_time(
     (project.root / "erasmo.yaml").write_text(
         "sensor_interval: 2s\nmax_concurrent_runs: 4\nmax_model_runs: 1\ndagster_storage: ${TEAM_DAGSTER_URL}\n"
     )
-    url = postgres.new_database()
+    database = postgres.new_database()
+    url = database.replace("postgresql://", "postgresql+psycopg2://")
     monkeypatch.setenv("TEAM_DAGSTER_URL", url)
     project = open_project(project.root, project.home)
     names = ("clients", "members", "people")
@@ -114,7 +115,7 @@ def test_the_services_run_datasets_one_at_a_time(
     times = sorted((run["startTime"], run["endTime"]) for run in runs)
     assert all(end <= start for (_, end), (start, _) in pairwise(times)), times
     # The record is in PostgreSQL, and in no file.
-    assert postgres.execute("SELECT count(*) FROM runs", url) == [(len(runs),)]
+    assert postgres.execute("SELECT count(*) FROM runs", database) == [(len(runs),)]
     assert not list(project.dagster_home.rglob("*.db"))
     for log in tmp_path.glob("*.log"):
         assert PASSWORD not in log.read_text(), log.name
@@ -158,7 +159,7 @@ def test_a_storage_that_a_dagster_yaml_of_ones_own_leaves_out_is_told_of(
     project: Project, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     (project.root / "erasmo.yaml").write_text("dagster_storage: ${TEAM_DAGSTER_URL}\n")
-    monkeypatch.setenv("TEAM_DAGSTER_URL", "postgresql://me:hush@127.0.0.1/runs")
+    monkeypatch.setenv("TEAM_DAGSTER_URL", "postgresql+psycopg2://me:hush@127.0.0.1/runs")
     project = open_project(project.root, project.home)
     file = write_instance_config(project) / "dagster.yaml"
     assert caplog.text == ""
@@ -170,6 +171,28 @@ def test_a_storage_that_a_dagster_yaml_of_ones_own_leaves_out_is_told_of(
     write_instance_config(project)
     assert f"{file}, your own, does not name" in caplog.text
     assert file.read_text() == own.partition("storage:")[0]
+
+
+def test_a_database_that_is_away_is_told_of_without_its_address(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (project.root / "erasmo.yaml").write_text("dagster_storage: ${TEAM_DAGSTER_URL}\n")
+    monkeypatch.setenv("TEAM_DAGSTER_URL", "postgresql+psycopg2://me:hush@127.0.0.1:1/runs")
+    with pytest.raises(ErasmoError, match=r"cannot be used .*TEAM_DAGSTER_URL") as caught:
+        write_services(open_project(project.root, project.home), tmp_path / "services", port=3000, code_port=4266)
+    printed = capfd.readouterr()
+    assert not any(word in text for word in ("hush", "127.0.0.1") for text in (str(caught.value), *printed))
+    assert not (tmp_path / "services").exists()
+
+
+def test_an_address_that_names_no_driver_is_refused(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (project.root / "erasmo.yaml").write_text("dagster_storage: ${TEAM_DAGSTER_URL}\n")
+    monkeypatch.setenv("TEAM_DAGSTER_URL", "postgresql://me:hush@127.0.0.1/runs")
+    with pytest.raises(ErasmoError, match=r"begins with postgresql\+psycopg2://") as caught:
+        write_services(open_project(project.root, project.home), tmp_path / "services", port=3000, code_port=4266)
+    assert "hush" not in str(caught.value)
 
 
 def test_a_url_in_the_file_is_refused_and_not_shown(project: Project) -> None:
