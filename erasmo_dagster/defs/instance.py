@@ -21,7 +21,7 @@ from erasmo_dagster.defs.marts import JOB as MARTS_JOB
 from erasmo_dagster.defs.notices import tell_of_failure
 from erasmo_dagster.defs.partitions import register_datasets
 from erasmo_dagster.defs.runs import PROCESS_TAG, end_dead_runs, process_name
-from erasmo_dagster.defs.stages import REASON_TAG
+from erasmo_dagster.defs.stages import MODEL_POOL, REASON_TAG
 from erasmo_dagster.defs.watching import PARTITION_TAG
 from erasmo_dagster.errors import ErasmoError
 from erasmo_dagster.files import whole_file
@@ -121,6 +121,8 @@ def open_instance(project: Project) -> Iterator[dg.DagsterInstance]:
     os.environ["DAGSTER_HOME"] = str(home)
     with dg.DagsterInstance.from_config(str(home)) as instance:
         register_datasets(instance, project)
+        # Dagster would learn of the pool as it sees the first runs wait, and let all of those go.
+        instance.event_log_storage.initialize_concurrency_limit_to_default(MODEL_POOL)
         yield instance
 
 

@@ -6,6 +6,7 @@ import getpass
 import os
 import sys
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 
 from erasmo_dagster.defs.instance import dagster_environment, open_instance
@@ -89,10 +90,15 @@ def write_services(project: Project, folder: Path, *, port: int, code_port: int)
 def _make_dagster_tables(project: Project) -> None:
     from sqlalchemy.exc import SQLAlchemyError
 
+    faults: tuple[type[Exception], ...] = (SQLAlchemyError,)
+    if project.settings.dagster_storage is not None and find_spec("dagster_postgres"):
+        from dagster_postgres.utils import DagsterPostgresException
+
+        faults = (SQLAlchemyError, DagsterPostgresException)
     try:
         with open_instance(project):
             pass
-    except SQLAlchemyError as error:
+    except faults as error:
         # Its text repeats host and user.
         raise ErasmoError(
             f"Got a database of Dagster's that cannot be used ({type(error).__name__})",

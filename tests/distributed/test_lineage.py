@@ -54,8 +54,12 @@ def log_of(instance: dg.DagsterInstance, run_id: str) -> list[str]:
 
 
 def tables(project: Project) -> dict[str, pl.DataFrame]:
+    found = {}
     with open_published(project) as con:
-        found = {name: con.execute(f"from {name} order by {keys}").pl() for name, keys in PUBLISHED.items()}
+        for name, keys in PUBLISHED.items():
+            cursor = con.execute(f"from {name} order by {keys}")
+            columns = [column[0] for column in cursor.description]
+            found[name] = pl.DataFrame(cursor.fetchall(), columns, orient="row", infer_schema_length=None)
     return {name: frame.drop("version", "assigned_at", strict=False) for name, frame in found.items()}
 
 
