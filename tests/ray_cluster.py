@@ -145,6 +145,7 @@ def ray_nodes(workers: int = 2) -> Iterator[RayNodes]:
     root = Path(__file__).parents[1]
     own = {
         **_PATIENCE,
+        "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",  # a node that is stopped has nothing to hand over
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
         "RAY_USAGE_STATS_ENABLED": "0",

@@ -72,7 +72,7 @@ class _Plan:
 
 _PLANS = {
     "quick": _Plan(rows=160, tokens=2_000, free_rows=2_000),
-    "default": _Plan(rows=1_500, tokens=12_000, free_rows=400_000),
+    "default": _Plan(rows=1_000, tokens=8_000, free_rows=200_000),
     "full": _Plan(rows=5_000, tokens=40_000, free_rows=1_000_000),
 }
 
