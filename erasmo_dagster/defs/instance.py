@@ -6,7 +6,7 @@ import logging
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -115,15 +115,41 @@ def dagster_environment(project: Project) -> dict[str, str]:
 
 @contextmanager
 def open_instance(project: Project) -> Iterator[dg.DagsterInstance]:
-    """The project's instance, the same one that its UI shows, with a partition for every dataset."""
+    """The project's instance, the same one that its UI shows, with a partition for every dataset.
+
+    Raises ErasmoError for a database of Dagster's that cannot be used.
+    """
     home = write_instance_config(project)
     # dagster.yaml may refer to the environment, and steps look the folder up by this name.
     os.environ["DAGSTER_HOME"] = str(home)
-    with dg.DagsterInstance.from_config(str(home)) as instance:
-        register_datasets(instance, project)
-        # Dagster would learn of the pool as it sees the first runs wait, and let all of those go.
-        instance.event_log_storage.initialize_concurrency_limit_to_default(MODEL_POOL)
+    with ExitStack() as opened:
+        with _storage_errors(project):
+            instance = opened.enter_context(dg.DagsterInstance.from_config(str(home)))
+            register_datasets(instance, project)
+            # Dagster would learn of the pool as it sees the first runs wait, and let all of those go.
+            instance.event_log_storage.initialize_concurrency_limit_to_default(MODEL_POOL)
         yield instance
+
+
+@contextmanager
+def _storage_errors(project: Project) -> Iterator[None]:
+    """Say in one line that Dagster's database is not to be used, where it is one of PostgreSQL."""
+    named = project.settings.dagster_storage
+    if named is None or find_spec("dagster_postgres") is None:
+        yield
+        return
+    from dagster_postgres.utils import DagsterPostgresException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (SQLAlchemyError, DagsterPostgresException) as error:
+        # Its text repeats host and user.
+        raise ErasmoError(
+            f"Got a database of Dagster's that cannot be used ({type(error).__name__})",
+            expected="an empty database of PostgreSQL, or one that Dagster has made its tables in",
+            fix=f"see what {named} leads to",
+        ) from None
 
 
 @dataclass(frozen=True)

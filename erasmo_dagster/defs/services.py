@@ -6,7 +6,6 @@ import getpass
 import os
 import sys
 from collections.abc import Mapping
-from importlib.util import find_spec
 from pathlib import Path
 
 from erasmo_dagster.defs.instance import dagster_environment, open_instance
@@ -49,8 +48,8 @@ def write_services(project: Project, folder: Path, *, port: int, code_port: int)
     The webserver listens on 127.0.0.1:``port``, the code location on 127.0.0.1:``code_port``. No secret is written.
     Dagster's tables are made where there are none: the services begin at once, and each would make them.
 
-    Raises ErasmoError where a path has a character that a unit cannot hold as it is, and for a database of Dagster's
-    that cannot be used.
+    Raises ErasmoError where a path has a character that a unit cannot hold as it is, and as
+    :func:`~erasmo_dagster.defs.instance.open_instance` does.
     """
     folder = folder.expanduser().resolve()
     python = sys.executable
@@ -59,7 +58,8 @@ def write_services(project: Project, folder: Path, *, port: int, code_port: int)
             raise ErasmoError(
                 f"Got {str(path)!r} with {min(unfit)!r}", expected="a path that a unit of systemd can hold"
             )
-    _make_dagster_tables(project)
+    with open_instance(project):
+        pass  # whose tables are there from now on
     workspace = folder / "workspace.yaml"
     server = f"{python} -m dagster code-server start -h 127.0.0.1 -p {code_port}"
     commands = {
@@ -85,26 +85,6 @@ def write_services(project: Project, folder: Path, *, port: int, code_port: int)
         with whole_file(folder / name) as written:
             written.write_text(text, encoding="utf-8")
     return [folder / name for name in files]
-
-
-def _make_dagster_tables(project: Project) -> None:
-    from sqlalchemy.exc import SQLAlchemyError
-
-    faults: tuple[type[Exception], ...] = (SQLAlchemyError,)
-    if project.settings.dagster_storage is not None and find_spec("dagster_postgres"):
-        from dagster_postgres.utils import DagsterPostgresException
-
-        faults = (SQLAlchemyError, DagsterPostgresException)
-    try:
-        with open_instance(project):
-            pass
-    except faults as error:
-        # Its text repeats host and user.
-        raise ErasmoError(
-            f"Got a database of Dagster's that cannot be used ({type(error).__name__})",
-            expected="an empty database of PostgreSQL, or one that Dagster has made its tables in",
-            fix=f"see what {project.settings.dagster_storage or '$ERASMO_HOME/dagster'} leads to",
-        ) from None
 
 
 def _environment(environment: Mapping[str, str]) -> str:
